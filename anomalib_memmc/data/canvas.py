@@ -7,7 +7,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-Plane = NDArray[np.float32]
+Plane = NDArray[np.floating]
 
 
 def grid(size: int) -> tuple[Plane, Plane]:

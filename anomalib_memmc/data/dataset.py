@@ -39,7 +39,7 @@ def make_samples(rows: Sequence[dict[str, Any]]) -> DataFrame:
         for row in rows
     ]
     samples = DataFrame(filled, columns=COLUMNS)
-    for column in ("image_path", "mask_path", "split", "group", "stratum"):
+    for column in ("image_path", "label", "mask_path", "split", "group", "stratum"):
         samples[column] = samples[column].map(str).astype(object)
     samples["label_index"] = samples["label_index"].astype("int64")
     return samples
@@ -81,7 +81,7 @@ class MedicalImageDataset(AnomalibDataset):
         if missing:
             msg = f"{len(missing)} images of the data set are missing on disk, the first of them: {missing[:3]}"
             raise FileNotFoundError(msg)
-        AnomalibDataset.samples.fset(self, samples)
+        super(MedicalImageDataset, type(self)).samples.__set__(self, samples)  # type: ignore[attr-defined]
         # A copy or a concatenation in pandas may lose attrs, so they are written anew each time.
         self.samples.attrs["task"] = self._task.value
 
@@ -119,7 +119,7 @@ class MedicalImageDataset(AnomalibDataset):
             mask_path=row.mask_path,
         )
 
-    def __add__(self, other_dataset: AnomalibDataset) -> MedicalImageDataset:
+    def __add__(self, other_dataset: AnomalibDataset) -> MedicalImageDataset:  # type: ignore[override]
         """Join the samples of two datasets; masks in either make the sum a segmentation dataset."""
         if not isinstance(other_dataset, MedicalImageDataset):
             msg = f"Only a MedicalImageDataset can be added, not a {type(other_dataset).__name__}."

@@ -30,7 +30,7 @@ Painter = Callable[[Generator, int, bool], tuple[NDArray[np.uint8], NDArray[np.b
 PAINTERS: dict[str, Painter] = {"colonoscopy": paint_colonoscopy, "radiograph": paint_radiograph}
 FINDINGS = {"colonoscopy": "polyp", "radiograph": "opacity"}
 FOLDERS = ("train", "normal", "anomalous")
-RECIPE = 1  # raise it when the painters change, so that pictures of the old ones are not taken for the new
+RECIPE = 3  # raise it when the painters change, so that pictures of the old ones are not taken for the new
 SMALLEST = 32
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from anomalib_memmc.data.canvas import Plane, ellipse, grid, smooth_noise, soft_step
 
 MUCOSA = np.array([0.86, 0.50, 0.40], dtype=np.float32)
+PALE = np.array([1.08, 1.22, 1.2], dtype=np.float32)
 VESSEL = np.array([0.10, 0.28, 0.24], dtype=np.float32)
 
 
@@ -36,17 +37,18 @@ def paint_colonoscopy(rng: Generator, size: int, anomalous: bool) -> tuple[NDArr
     return (np.clip(frame, 0, 1) * 255).round().astype(np.uint8), polyp
 
 
-def _wall(rng: Generator, x: Plane, y: Plane, lumen: tuple[float, float]) -> tuple[NDArray[np.float32], Plane]:
+def _wall(rng: Generator, x: Plane, y: Plane, lumen: tuple[float, float]) -> tuple[NDArray[np.floating], Plane]:
     """The mucosa (H, W, 3) and how much light falls on it (H, W)."""
     size = len(x)
-    warp = 0.06 * smooth_noise(rng, size, 4)
+    warp: Plane = 0.06 * smooth_noise(rng, size, 4)
     depth = ellipse(x, y, lumen, (1.0, float(rng.uniform(0.8, 1.2))), float(rng.uniform(0, np.pi))) + warp
-    rings = np.log(np.maximum(depth, 0.06)) * rng.uniform(5.5, 8.0) + rng.uniform(0, 2 * np.pi)
-    ridge = np.sin(rings + 0.5 * smooth_noise(rng, size, 3))
-    folds = 0.11 * (np.abs(ridge) ** 0.5) * np.sign(ridge) * np.exp(-1.3 * depth)
-    tunnel = 0.08 + 0.92 * (1 - np.exp(-((np.maximum(depth, 0) / 0.42) ** 1.6)))
-    light = tunnel * (0.86 - 0.16 * (x * x + y * y)) + folds * tunnel + 0.03 * smooth_noise(rng, size, 5)
-    cast = MUCOSA + rng.normal(0, 0.025, 3).astype(np.float32)
+    rings = np.log(np.maximum(depth, 0.06)) * rng.uniform(9.0, 13.0) + rng.uniform(0, 2 * np.pi)
+    phase = np.mod(rings / (2 * np.pi) + 0.08 * smooth_noise(rng, size, 3), 1)  # 0 behind a fold's lip, 1 on the next
+    lip = np.exp(-(((1 - phase) / 0.3) ** 2)) - 1.5 * np.exp(-((phase / 0.34) ** 2))
+    folds = 0.17 * lip * np.clip(0.55 + 0.5 * smooth_noise(rng, size, 3), 0, 1.2) * np.exp(-0.8 * np.maximum(depth, 0))
+    tunnel = 0.08 + 0.92 * (1 - np.exp(-((np.maximum(depth, 0) / 0.36) ** 1.6)))
+    light = tunnel * (1.08 - 0.22 * (x * x + y * y)) + folds * tunnel + 0.03 * smooth_noise(rng, size, 5)
+    cast = MUCOSA + rng.normal(0, 0.02, 3).astype(np.float32)
     vessels = np.exp(-((smooth_noise(rng, size, 7) / 0.09) ** 2)) * soft_step(depth - 0.5, 0.08)
     texture = 1 + 0.02 * smooth_noise(rng, size, 24)
     frame = light[..., None] * (cast - 0.28 * vessels[..., None] * VESSEL) * texture[..., None]
@@ -57,10 +59,10 @@ def _add_polyp(  # noqa: PLR0917
     rng: Generator,
     x: Plane,
     y: Plane,
-    frame: NDArray[np.float32],
+    frame: NDArray[np.floating],
     light: Plane,
     lumen: tuple[float, float],
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
     """The frame with a polyp, and where it is."""
     size = len(x)
     centre = _polyp_place(rng, lumen)
@@ -71,13 +73,14 @@ def _add_polyp(  # noqa: PLR0917
     height = np.sqrt(np.maximum(1 - np.minimum(distance, 1) ** 2, 0))
     slope = ((x - centre[0]) * (0 - centre[0]) + (y - centre[1]) * (0 - centre[1])) / radius
     level = float(light[distance < 1].mean())
-    shade = level * (0.62 + 0.42 * height + 0.25 * slope * (1 - height))
-    pits = 1 + 0.13 * smooth_noise(rng, size, 26) * height
-    tint = MUCOSA * np.array([1.02, 0.66, 0.72], np.float32) if rng.random() < 0.6 else MUCOSA * np.float32(1.12)
+    shade = level * (0.72 + 0.36 * height + 0.2 * slope * (1 - height))
+    pits = 1 + 0.09 * smooth_noise(rng, size, 22)
+    tint = MUCOSA * np.array([1.0, 0.68, 0.74], np.float32) if rng.random() < 0.6 else MUCOSA * PALE
     dome = (shade * pits)[..., None] * (tint + rng.normal(0, 0.02, 3).astype(np.float32))
     glint = ellipse(x, y, (centre[0] * 0.75, centre[1] * 0.75), (0.25 * radius, 0.16 * radius))
     dome = dome + 0.5 * np.exp(-(glint**2))[..., None]
-    shadow = 1 - 0.45 * np.exp(-(((distance - 1.08) / 0.12) ** 2))
+    away = soft_step(-slope * radius, 0.12)  # the camera's lamp is in the middle: the shadow falls outwards
+    shadow = 1 - (0.12 + 0.4 * away) * np.exp(-((np.maximum(distance - 1, 0) / 0.28) ** 2))
     frame = frame * shadow[..., None] * (1 - inside[..., None]) + dome * inside[..., None]
     return frame.astype(np.float32), (distance < 1) & (x * x + y * y < 0.96)
 

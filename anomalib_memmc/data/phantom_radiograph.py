@@ -25,12 +25,14 @@ def paint_radiograph(rng: Generator, size: int, anomalous: bool) -> tuple[NDArra
     x, y = _pose(rng, pixels_x, pixels_y)
     left, right = _lung(rng, x, y, -1), _lung(rng, x, y, 1)
     lungs = np.maximum(left, right)
-    plane = _body(rng, x, y) - 0.42 * lungs + _bones(rng, x, y, lungs) + _middle(rng, x, y)
+    heart = _heart(rng, x, y)
+    lungs = lungs * (1 - heart)
+    plane = _body(rng, x, y) - 0.42 * lungs + _bones(rng, x, y, lungs) + _middle(rng, x, y) + 0.12 * heart
     plane = plane + 0.035 * smooth_noise(rng, size, 12) * lungs
     mask = np.zeros((size, size), dtype=bool)
     if anomalous:
-        opacity = _opacity(rng, x, y, left if rng.random() < 0.5 else right)
-        plane = plane + float(rng.uniform(0.3, 0.4)) * opacity
+        opacity = _opacity(rng, x, y, (left if rng.random() < 0.5 else right) * (1 - heart))
+        plane = plane + float(rng.uniform(0.3, 0.42)) * opacity
         mask = opacity > 0.5
     plane = np.clip(plane, 0, 1.05) ** rng.uniform(0.85, 1.2)
     plane = plane * rng.uniform(0.85, 1.0) + rng.normal(0, 0.012, plane.shape)
@@ -49,11 +51,14 @@ def _pose(rng: Generator, x: Plane, y: Plane) -> tuple[Plane, Plane]:
 
 def _body(rng: Generator, x: Plane, y: Plane) -> Plane:
     """Soft tissue against the dark air around it: shoulders, trunk, neck."""
-    trunk = ellipse(x, y, (0, 0.55), (float(rng.uniform(0.92, 1.05)), 1.35))
-    neck = ellipse(x, y, (0, -0.9), (0.26, 0.5))
-    tissue = np.maximum(soft_step(1 - trunk, 0.03), soft_step(1 - neck, 0.06))
-    belly = 0.2 * soft_step(y - 0.62, 0.05)
-    return tissue * (0.6 + belly + 0.02 * smooth_noise(rng, len(x), 4))
+    slope = y + float(rng.uniform(0.76, 0.84)) - 0.32 * np.abs(x) ** 1.6
+    flank = float(rng.uniform(0.93, 1.05)) - np.abs(x) - 0.1 * np.maximum(y, 0)
+    arms = soft_step(-0.1 - y, 0.1)
+    trunk = soft_step(slope, 0.03) * np.maximum(soft_step(flank, 0.02), arms)
+    tissue = np.maximum(trunk, soft_step(0.24 - np.abs(x), 0.03) * soft_step(-0.6 - y, 0.1))
+    belly = 0.14 * soft_step(y - 0.62, 0.05)
+    edges = 0.3 * np.abs(x) ** 3
+    return tissue * (0.62 + belly - edges + 0.025 * smooth_noise(rng, len(x), 4))
 
 
 def _lung(rng: Generator, x: Plane, y: Plane, side: int) -> Plane:
@@ -83,13 +88,18 @@ def _stripes(position: Plane, width: float) -> Plane:
 
 
 def _middle(rng: Generator, x: Plane, y: Plane) -> Plane:
-    """Spine, mediastinum with the dark windpipe, heart, and the vessels at the lungs' roots."""
-    spine = 0.16 * np.exp(-((x / 0.12) ** 2)) * (1 + 0.12 * np.sin(y * 26 + rng.uniform(0, 6)))
+    """Spine, mediastinum with the dark windpipe, and the vessels at the lungs' roots."""
+    spine = 0.13 * np.exp(-((x / 0.11) ** 2)) * (1 + 0.15 * np.sin(y * 26 + rng.uniform(0, 6)))
+    spine = spine + 0.08 * np.exp(-((x / 0.17) ** 4))
     windpipe = -0.12 * np.exp(-((x / 0.055) ** 2)) * soft_step(-0.15 - y, 0.05)
-    width = float(rng.uniform(0.29, 0.36))
-    heart = 0.3 * soft_step(1 - ellipse(x, y, (0.14, 0.3), (width, 0.3), 0.5), 0.07)
     roots = sum(0.12 * np.exp(-(ellipse(x, y, (side * 0.24, -0.02), (0.13, 0.2)) ** 2)) for side in (-1, 1))
-    return spine + windpipe + heart + roots
+    return spine + windpipe + roots
+
+
+def _heart(rng: Generator, x: Plane, y: Plane) -> Plane:
+    """How much of a pixel the heart covers, in [0, 1]."""
+    radii = (float(rng.uniform(0.31, 0.38)), float(rng.uniform(0.24, 0.3)))
+    return soft_step(1 - ellipse(x, y, (0.14, 0.33), radii, 0.6), 0.06)
 
 
 def _opacity(rng: Generator, x: Plane, y: Plane, lung: Plane) -> Plane:
@@ -97,6 +107,7 @@ def _opacity(rng: Generator, x: Plane, y: Plane, lung: Plane) -> Plane:
     rows, columns = np.nonzero((lung > 0.9) & (y > -0.45))
     pick = int(rng.integers(len(rows)))
     centre = (float(x[rows[pick], columns[pick]]), float(y[rows[pick], columns[pick]]))
-    radii = (float(rng.uniform(0.16, 0.26)), float(rng.uniform(0.18, 0.3)))
-    distance = ellipse(x, y, centre, radii, float(rng.uniform(0, np.pi))) + 0.16 * smooth_noise(rng, len(x), 8)
-    return soft_step(1 - distance, 0.07) * np.clip(0.25 + 0.75 * lung, 0, 1)
+    radii = (float(rng.uniform(0.18, 0.28)), float(rng.uniform(0.22, 0.34)))
+    distance = ellipse(x, y, centre, radii, float(rng.uniform(0, np.pi))) + 0.2 * smooth_noise(rng, len(x), 9)
+    cloud = soft_step(1 - distance, 0.13) * (1 + 0.12 * smooth_noise(rng, len(x), 14))
+    return np.clip(cloud * (0.15 + 0.85 * lung), 0, 1)
