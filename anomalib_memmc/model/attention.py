@@ -1,0 +1,148 @@
+"""The two attention operators of MemMC-MAE.
+
+``MemoryAttention`` is eq. 1 of the paper, ``MultiLevelCrossAttention`` eq. 2 and 3. Both rest on
+``torch.nn.functional.scaled_dot_product_attention``, so that the fused kernels of the device are used.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Gate = Literal["channel", "token", "scalar"]
+
+
+def _split_heads(x: Tensor, num_heads: int) -> Tensor:
+    """(B, N, D) -> (B, heads, N, D / heads)."""
+    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
+    """Multi-head attention of projected tokens: (B, N, D), (B, K, D), (B, K, D) -> (B, N, D)."""
+    query, key, value = (_split_heads(x, num_heads) for x in (query, key, value))
+    if query.device.type == "cpu" and query.dtype in (torch.bfloat16, torch.float16):
+        # torch's fused kernel trains several times slower than two products in half precision on a CPU
+        weights = (query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])).softmax(dim=-1).to(value.dtype)
+        return (weights @ value).transpose(1, 2).flatten(2)
+    return functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+
+
+class MemoryAttention(nn.Module):
+    """Self-attention whose keys and values are extended by learnable memory (eq. 1).
+
+    The memory is appended after the key and value projections, before the split into heads. Queries never include
+    it, so the number of tokens is unchanged. With ``memory_slots=0`` this is the attention of a plain ViT, with the
+    parameter names of timm.
+
+    Initial values (M2): keys have standard deviation ``1 / sqrt(dim / num_heads)``, values ``1 / sqrt(memory_slots)``.
+
+    Args:
+        dim: Width of the tokens.
+        num_heads: Number of heads; must divide ``dim``.
+        memory_slots: Number of memory keys and values, 0 for none.
+
+    Raises:
+        ValueError: If ``num_heads`` does not divide ``dim`` or ``memory_slots`` is negative.
+    """
+
+    def __init__(self, dim: int, num_heads: int, memory_slots: int = 0) -> None:
+        super().__init__()
+        if dim % num_heads:
+            msg = f"The width {dim} cannot be split into {num_heads} heads; choose a divisor of the width."
+            raise ValueError(msg)
+        if memory_slots < 0:
+            msg = f"memory_slots must be 0 (off) or positive, got {memory_slots}."
+            raise ValueError(msg)
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.memory_key: nn.Parameter | None = None
+        self.memory_value: nn.Parameter | None = None
+        if memory_slots:
+            self.memory_key = nn.Parameter(torch.randn(1, memory_slots, dim) / math.sqrt(dim / num_heads))
+            self.memory_value = nn.Parameter(torch.randn(1, memory_slots, dim) / math.sqrt(memory_slots))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend from every token to every token and to the memory.
+
+        Args:
+            x: Tokens (B, N, D).
+
+        Returns:
+            Tokens (B, N, D).
+        """
+        query, key, value = self.qkv(x).chunk(3, dim=-1)
+        if self.memory_key is not None and self.memory_value is not None:
+            key = torch.cat([key, self.memory_key.to(key.dtype).expand(len(x), -1, -1)], dim=1)
+            value = torch.cat([value, self.memory_value.to(value.dtype).expand(len(x), -1, -1)], dim=1)
+        return self.proj(_attend(query, key, value, self.num_heads))
+
+
+class MultiLevelCrossAttention(nn.Module):
+    """Gated cross-attention from decoder tokens to several encoder levels (eq. 2 and 3).
+
+    For each level ``l``: ``C_l = attention(W_Q S, W_K X_l, W_V X_l)``; the projections carry no level index and are
+    shared by the levels. The gate is ``alpha_l = sigmoid(W_l [S, C_l] + b_l)`` with weights of its own per level, and
+    the result is ``sum_l alpha_l * C_l / sqrt(L)``. As printed, eq. 3 is circular; this reading is M2's.
+
+    All levels are computed together: one projection for the keys and values of all levels, one attention call with the
+    levels in the batch, one batched matrix product for the gates.
+
+    Args:
+        dim: Width of the decoder tokens.
+        context_dim: Width of the encoder tokens.
+        num_heads: Number of heads; must divide ``dim``.
+        num_levels: Number of encoder levels L.
+        gate: What a gate value covers: ``"channel"`` one value per token and channel, ``"token"`` one per token,
+            ``"scalar"`` one per image (from the mean over the tokens).
+
+    Raises:
+        ValueError: If ``num_heads`` does not divide ``dim`` or ``gate`` is unknown.
+    """
+
+    def __init__(self, dim: int, context_dim: int, num_heads: int, num_levels: int, gate: Gate = "channel") -> None:
+        super().__init__()
+        if dim % num_heads:
+            msg = f"The width {dim} cannot be split into {num_heads} heads; choose a divisor of the width."
+            raise ValueError(msg)
+        if gate not in ("channel", "token", "scalar"):
+            msg = f"gate must be 'channel', 'token' or 'scalar', got {gate!r}."
+            raise ValueError(msg)
+        self.num_heads = num_heads
+        self.gate = gate
+        self.query = nn.Linear(dim, dim)
+        self.key_value = nn.Linear(context_dim, 2 * dim)
+        self.proj = nn.Linear(dim, dim)
+        gate_dim = dim if gate == "channel" else 1
+        self.gate_weight = nn.Parameter(torch.empty(num_levels, 2 * dim, gate_dim))
+        self.gate_bias = nn.Parameter(torch.zeros(num_levels, 1, gate_dim))
+        bound = math.sqrt(6 / (2 * dim + gate_dim))  # Xavier, as M2 initialises its gates
+        nn.init.uniform_(self.gate_weight, -bound, bound)
+
+    def forward(self, x: Tensor, levels: Tensor) -> Tensor:
+        """Attend from the decoder tokens to every level and fuse the results.
+
+        Args:
+            x: Decoder tokens S (B, N, D).
+            levels: Encoder tokens X_l of the visible patches (L, B, V, E).
+
+        Returns:
+            Fused tokens (B, N, D).
+        """
+        num_levels, batch, tokens = len(levels), *x.shape[:2]
+        key, value = self.key_value(levels.flatten(0, 1)).chunk(2, dim=-1)
+        query = self.query(x).expand(num_levels, -1, -1, -1).flatten(0, 1)
+        context = self.proj(_attend(query, key, value, self.num_heads)).unflatten(0, (num_levels, batch))
+        gates = torch.sigmoid(self._gate_logits(x, context))
+        return (gates * context).view(num_levels, batch, tokens, -1).sum(dim=0) / math.sqrt(num_levels)
+
+    def _gate_logits(self, x: Tensor, context: Tensor) -> Tensor:
+        """W_l [S, C_l] + b_l: (B, N, D), (L, B, N, D) -> (L, B, N or 1, D or 1)."""
+        if self.gate == "scalar":
+            x, context = x.mean(dim=1, keepdim=True), context.mean(dim=2, keepdim=True)
+        num_levels, batch, tokens = context.shape[:3]
+        weight_x, weight_context = self.gate_weight.chunk(2, dim=1)
+        logits = torch.matmul(x.flatten(0, 1), weight_x) + torch.matmul(context.flatten(1, 2), weight_context)
+        return (logits + self.gate_bias).view(num_levels, batch, tokens, -1)

@@ -1,0 +1,116 @@
+"""The multi-level cross-attention decoder: from visible tokens to the pixels of every patch."""
+
+import torch
+from timm.layers import Mlp
+from torch import Tensor, nn
+
+from .attention import Gate, MemoryAttention, MultiLevelCrossAttention
+from .positions import sincos_positions
+from .skips import LongSkips
+
+
+class DecoderBlock(nn.Module):
+    """Pre-norm transformer block: self-attention, cross-attention to the encoder's levels, MLP.
+
+    With ``S = Y + SA(LN(Y))`` the block's output is ``Z + MLP(LN(Z))`` where ``Z`` is the gated sum over the levels of
+    eq. 2, or ``S`` itself where there are no levels: then this is the block of a plain MAE.
+
+    Args:
+        dim: Width of the decoder tokens.
+        num_heads: Number of heads.
+        encoder_dim: Width of the encoder tokens.
+        num_levels: Number of encoder levels to attend to, 0 for none.
+        gate: Granularity of the gates of eq. 3.
+        cross_residual: Whether ``S`` is added to the gated sum. Eq. 2 has no such term.
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, encoder_dim: int, num_levels: int, gate: Gate, cross_residual: bool
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = MemoryAttention(dim, num_heads)
+        self.cross_residual = cross_residual
+        if num_levels:
+            self.norm_cross = nn.LayerNorm(dim, eps=1e-6)
+            self.cross_attn = MultiLevelCrossAttention(dim, encoder_dim, num_heads, num_levels, gate)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = Mlp(dim, 4 * dim)
+
+    def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
+        """Tokens (B, N, D) and normalised encoder levels (L, B, V, E) or None -> tokens (B, N, D)."""
+        x = x + self.attn(self.norm1(x))
+        if levels is not None:
+            fused = self.cross_attn(self.norm_cross(x), levels)
+            x = x + fused if self.cross_residual else fused
+        return x + self.mlp(self.norm2(x))
+
+
+class Decoder(nn.Module):
+    """Predicts the pixels of all patches from the encoder's visible tokens.
+
+    Args:
+        dim: Width of the decoder tokens.
+        depth: Number of blocks.
+        num_heads: Number of heads of each block.
+        encoder_dim: Width of the encoder tokens.
+        grid: Number of patches (rows, columns).
+        patch_values: Values of one patch: patch size squared times channels.
+        num_levels: Number of encoder levels every block attends to, 0 for a plain MAE decoder.
+        gate: Granularity of the gates of eq. 3.
+        cross_residual: Whether the decoder tokens are added to the gated sum of eq. 2.
+        long_skips: Whether the output of block i is added to the input of block ``depth - 1 - i``.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        num_heads: int,
+        encoder_dim: int,
+        grid: tuple[int, int],
+        patch_values: int,
+        num_levels: int,
+        gate: Gate,
+        cross_residual: bool,
+        long_skips: bool,
+    ) -> None:
+        super().__init__()
+        self.embed = nn.Linear(encoder_dim, dim)
+        self.mask_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
+        self.pos_embed: Tensor
+        self.register_buffer("pos_embed", sincos_positions(dim, grid))
+        self.level_norms = nn.ModuleList(nn.LayerNorm(encoder_dim, eps=1e-6) for _ in range(num_levels))
+        self.blocks = nn.ModuleList(
+            DecoderBlock(dim, num_heads, encoder_dim, num_levels, gate, cross_residual) for _ in range(depth)
+        )
+        self.skips = LongSkips(depth, enabled=long_skips)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.pred = nn.Linear(dim, patch_values)
+
+    def forward(self, encoded: Tensor, levels: Tensor | None, visible: Tensor) -> Tensor:
+        """Predict every patch.
+
+        Args:
+            encoded: The encoder's output: class token and visible patches (B, 1 + V, E).
+            levels: Patch tokens of the encoder levels (L, B, V, E), or None for a plain MAE decoder.
+            visible: Index of each visible patch in the image (B, V), int64.
+
+        Returns:
+            Patch values (B, N, P), every patch as predicted.
+        """
+        x = self._with_mask_tokens(self.embed(encoded), visible) + self.pos_embed
+        if levels is not None:
+            levels = torch.stack([norm(level) for norm, level in zip(self.level_norms, levels, strict=True)])
+        outputs: list[Tensor] = []
+        for index, block in enumerate(self.blocks):
+            outputs.append(block(self.skips(index, x, outputs), levels))
+            x = outputs[-1]
+        return self.pred(self.norm(x))[:, 1:]
+
+    def _with_mask_tokens(self, x: Tensor, visible: Tensor) -> Tensor:
+        """Put the visible tokens in their places among mask tokens: (B, 1 + V, D) -> (B, 1 + N, D)."""
+        num_patches = self.pos_embed.shape[1] - 1
+        canvas = self.mask_token.to(x.dtype).expand(len(x), num_patches, -1)
+        patches = canvas.scatter(1, visible[..., None].expand(-1, -1, x.shape[-1]), x[:, 1:])
+        return torch.cat([x[:, :1], patches], dim=1)

@@ -1,0 +1,130 @@
+"""Masks over patches: fresh random ones for training, a fixed bank for scoring.
+
+A mask is a boolean vector over the patches, True where the patch is hidden. All masks hide the same number of patches.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+MaskSampler = Literal["random", "complementary"]
+
+
+def num_visible(num_patches: int, mask_ratio: float) -> int:
+    """Number of patches a mask leaves visible, rounded down as in MAE.
+
+    Args:
+        num_patches: Number of patches of an image.
+        mask_ratio: Fraction of the patches to hide, in (0, 1).
+
+    Returns:
+        Number of visible patches, at least 1 and less than ``num_patches``.
+
+    Raises:
+        ValueError: If the ratio leaves no patch visible or none hidden.
+    """
+    visible = int(num_patches * (1 - mask_ratio))
+    if not (0 < mask_ratio < 1 and 0 < visible < num_patches):
+        msg = (
+            f"mask_ratio={mask_ratio} hides {num_patches - visible} of {num_patches} patches; "
+            "at least one must be hidden and one visible."
+        )
+        raise ValueError(msg)
+    return visible
+
+
+def random_masks(
+    num_masks: int, num_patches: int, mask_ratio: float, generator: torch.Generator | None = None
+) -> Tensor:
+    """Independent uniformly random masks (paper).
+
+    Args:
+        num_masks: Number of masks M.
+        num_patches: Number of patches N.
+        mask_ratio: Fraction of patches to hide, in (0, 1).
+        generator: Source of randomness on the CPU; torch's own where it is None.
+
+    Returns:
+        Boolean tensor (M, N) on the CPU, True = hidden.
+    """
+    order = torch.rand(num_masks, num_patches, generator=generator).argsort(dim=1)
+    return _hide_all_but(order[:, : num_visible(num_patches, mask_ratio)], num_patches)
+
+
+def complementary_masks(
+    num_masks: int, num_patches: int, mask_ratio: float, generator: torch.Generator | None = None
+) -> Tensor:
+    """Masks whose visible sets are disjoint in turn (ours).
+
+    At ratio 0.75 each run of four masks shows every patch once and hides it three times (where the number of patches
+    is a multiple of four).
+
+    Args:
+        num_masks: Number of masks M.
+        num_patches: Number of patches N.
+        mask_ratio: Fraction of patches to hide, in (0, 1).
+        generator: Source of randomness on the CPU; torch's own where it is None.
+
+    Returns:
+        Boolean tensor (M, N) on the CPU, True = hidden.
+    """
+    visible = num_visible(num_patches, mask_ratio)
+    sets_per_round = num_patches // visible
+    rounds = -(-num_masks // sets_per_round)
+    order = torch.rand(rounds, num_patches, generator=generator).argsort(dim=1)
+    keep = order[:, : sets_per_round * visible].reshape(rounds * sets_per_round, visible)
+    return _hide_all_but(keep[:num_masks], num_patches)
+
+
+def mask_bank(num_masks: int, num_patches: int, mask_ratio: float, sampler: MaskSampler, seed: int) -> Tensor:
+    """The fixed masks used to score every image.
+
+    Args:
+        num_masks: Number of masks M, at least 1.
+        num_patches: Number of patches N.
+        mask_ratio: Fraction of patches to hide, in (0, 1).
+        sampler: ``"random"`` (paper) or ``"complementary"`` (ours).
+        seed: Seed of the bank; the same seed gives the same bank on every machine.
+
+    Returns:
+        Boolean tensor (M, N), True = hidden.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+    if num_masks < 1:
+        msg = f"num_masks must be at least 1, got {num_masks}."
+        raise ValueError(msg)
+    samplers = {"random": random_masks, "complementary": complementary_masks}
+    if sampler not in samplers:
+        msg = f"mask_sampler must be one of {sorted(samplers)}, got {sampler!r}."
+        raise ValueError(msg)
+    return samplers[sampler](num_masks, num_patches, mask_ratio, torch.Generator().manual_seed(seed))
+
+
+def visible_indices(masks: Tensor) -> Tensor:
+    """Indices of the visible patches of each mask, ascending.
+
+    Args:
+        masks: Boolean tensor (..., N), True = hidden; all rows hide the same number of patches.
+
+    Returns:
+        Int64 tensor (..., V).
+
+    Raises:
+        ValueError: If rows hide different numbers of patches, or all, or none.
+    """
+    counts = (~masks).sum(dim=-1).unique()
+    if len(counts) != 1 or counts[0] == 0 or counts[0] == masks.shape[-1]:
+        msg = (
+            f"Every mask must hide the same number of patches, at least one and not all; these leave {counts.tolist()} "
+            f"of {masks.shape[-1]} patches visible."
+        )
+        raise ValueError(msg)
+    return (~masks).nonzero()[:, -1].view(*masks.shape[:-1], -1)
+
+
+def _hide_all_but(keep: Tensor, num_patches: int) -> Tensor:
+    """Indices of visible patches (M, V) -> masks (M, N)."""
+    return torch.ones(len(keep), num_patches, dtype=torch.bool).scatter(1, keep, False)

@@ -1,0 +1,148 @@
+"""Multi-scale structural similarity as a map: where two images differ, not only how much.
+
+Libraries give MS-SSIM as a scalar. Here every scale is filtered at full size (reflect padding), stretched to the
+image and multiplied, so that an error stays where it is.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Exponents of the scales, fine to coarse (Wang et al. 2003)."""
+
+_TAPS = 11
+_SIGMA = 1.5
+_C1 = 0.01**2
+_C2 = 0.03**2
+
+
+def num_scales(height: int, width: int) -> int:
+    """Number of dyadic scales an image allows: at most five, the coarsest at least 11 pixels a side.
+
+    Args:
+        height: Height in pixels.
+        width: Width in pixels.
+
+    Returns:
+        Between 1 and 5.
+
+    Raises:
+        ValueError: If a side is shorter than 11 pixels.
+    """
+    side = min(height, width)
+    if side < _TAPS:
+        msg = f"MS-SSIM needs images of at least {_TAPS} pixels a side, got {height} x {width}."
+        raise ValueError(msg)
+    sides = [side]
+    while len(sides) < len(WEIGHTS) and (halved := (sides[-1] + 1) // 2) >= _TAPS:
+        sides.append(halved)
+    return len(sides)
+
+
+def ms_ssim_terms(x: Tensor, y: Tensor) -> list[Tensor]:
+    """The similarity terms of every scale, fine to coarse, before exponents.
+
+    Contrast and structure at every scale, times luminance at the coarsest. Averaged over the region that no padding
+    touches (5 pixels from each side) and multiplied, they give the scalar MS-SSIM.
+
+    Args:
+        x: Images (..., C, H, W) with values in [0, 1].
+        y: Images of the same shape; leading dimensions may broadcast, so that one image meets many reconstructions.
+
+    Returns:
+        One tensor (..., C, H / 2^s, W / 2^s) per scale, values in [-1, 1].
+
+    Raises:
+        ValueError: If the images differ in channels or size, have fewer than four dimensions, or a side is shorter
+            than 11 pixels.
+    """
+    if x.shape[-3:] != y.shape[-3:] or x.ndim != y.ndim or x.ndim < 4:
+        msg = f"Expected two image batches of one shape (B, C, H, W), got {tuple(x.shape)} and {tuple(y.shape)}."
+        raise ValueError(msg)
+    scales = num_scales(*x.shape[-2:])
+    terms = []
+    for scale in range(scales):
+        if scale:
+            x, y = _halve(x), _halve(y)
+        luminance, contrast_structure = _ssim_parts(x, y)
+        terms.append(luminance * contrast_structure if scale == scales - 1 else contrast_structure)
+    return terms
+
+
+def ms_ssim_map(x: Tensor, y: Tensor) -> Tensor:
+    """Per-pixel dissimilarity ``1 - MS-SSIM`` of two image batches.
+
+    An 11-tap Gaussian (sigma 1.5) with reflect padding at each of up to five dyadic scales (fewer where the image is
+    too small, the exponents then rescaled to the same sum), negative terms set to 0, bilinear stretching, the
+    product over the scales with the standard exponents, and the mean over the channels (ours, after Wang et al. 2003).
+    Always computed in float32, on values clamped to [0, 1].
+
+    Args:
+        x: Images (B, C, H, W), values in [0, 1].
+        y: Images of the same shape. Further leading dimensions are allowed and broadcast.
+
+    Returns:
+        Float32 tensor (B, 1, H, W): 0 where the images are equal, 1 at worst.
+
+    Raises:
+        ValueError: If the images differ in channels or size, have fewer than four dimensions, or a side is shorter
+            than 11 pixels.
+
+    Example:
+        >>> x = torch.zeros(1, 3, 64, 64)
+        >>> ms_ssim_map(x, x).max().item()
+        0.0
+    """
+    with torch.autocast(device_type=x.device.type, enabled=False):
+        terms = ms_ssim_terms(x.float().clamp(0, 1), y.float().clamp(0, 1))
+        weights = [weight * sum(WEIGHTS) / sum(WEIGHTS[: len(terms)]) for weight in WEIGHTS[: len(terms)]]
+        similarity = torch.ones_like(terms[0])
+        for term, weight in zip(terms, weights, strict=True):
+            similarity = similarity * _stretch(term.clamp(min=0), x.shape[-2:]) ** weight
+        return (1 - similarity.mean(dim=-3, keepdim=True)).clamp(0, 1)
+
+
+def _stretch(x: Tensor, size: torch.Size) -> Tensor:
+    """Bilinear enlargement of (..., C, h, w) to (..., C, *size)."""
+    if x.shape[-2:] == size:
+        return x
+    stretched = functional.interpolate(x.flatten(0, -4), size=size, mode="bilinear", align_corners=False)
+    return stretched.view(*x.shape[:-2], *size)
+
+
+def _halve(x: Tensor) -> Tensor:
+    """Mean of 2 x 2 pixels of (..., C, H, W); odd sides are padded by zero, as pytorch_msssim does."""
+    padding = (x.shape[-2] % 2, x.shape[-1] % 2)
+    halved = functional.avg_pool2d(x.flatten(0, -4), kernel_size=2, padding=padding)
+    return halved.view(*x.shape[:-2], *halved.shape[-2:])
+
+
+def _blur_matrix(side: int, like: Tensor) -> Tensor:
+    """The 11-tap Gaussian with reflect padding as a matrix (side, side) that acts on a column of pixels."""
+    offsets = torch.arange(_TAPS, dtype=like.dtype, device=like.device) - _TAPS // 2
+    taps = torch.exp(-(offsets**2) / (2 * _SIGMA**2))
+    identity = torch.eye(side, dtype=like.dtype, device=like.device)
+    padded = functional.pad(identity[None], [_TAPS // 2] * 2, mode="reflect")[0]  # (side, side + 10)
+    return torch.stack([padded[:, k : k + side] * (taps[k] / taps.sum()) for k in range(_TAPS)]).sum(dim=0).T
+
+
+def _ssim_parts(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Luminance and contrast-structure terms of one scale, each (..., C, H, W).
+
+    Written with the difference d = x - y: ``(2 cov(x, y) + C) / (var x + var y + C) = 1 - var d / (var x + var y + C)``
+    and likewise for the luminance. Equal images give exactly 1, and rounding stays small where images are flat. The
+    Gaussian is applied as a matrix product, which is faster than a depthwise convolution on a CPU.
+    """
+    rows, columns = _blur_matrix(x.shape[-2], x), _blur_matrix(x.shape[-1], x).T
+
+    def blur(image: Tensor) -> Tensor:
+        return rows @ (image @ columns)
+
+    difference = x - y
+    mean_y, mean_d = blur(y), blur(difference)
+    mean_x = mean_y + mean_d
+    variance_d = (blur(difference.square()) - mean_d.square()).clamp(min=0)
+    variances = (blur(x.square()) - mean_x.square() + blur(y.square()) - mean_y.square()).clamp(min=0)
+    luminance = 1 - mean_d.square() / (mean_x.square() + mean_y.square() + _C1)
+    return luminance, 1 - variance_d / (variances + _C2)

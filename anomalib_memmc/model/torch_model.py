@@ -1,0 +1,399 @@
+"""MemMC-MAE as a plain torch module: loss in training, scores and maps in evaluation."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from anomalib.data import InferenceBatch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .attention import Gate, MemoryAttention
+from .decoder import Decoder
+from .encoder import Encoder
+from .masking import MaskSampler, mask_bank, num_visible, random_masks, visible_indices
+from .ms_ssim import ms_ssim_map
+from .positions import sincos_positions
+
+ErrorMap = Literal["ms_ssim", "mse"]
+ScoreReduction = Literal["mean", "max", "top_k"]
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+_SEQUENCES_PER_PASS = 80  # bounds the memory of scoring: images are scored in groups of this many masked views
+
+
+class Reconstruction(NamedTuple):
+    """What the model made of masked images.
+
+    Attributes:
+        pixels: Reconstructions (B, M, C, H, W), every patch as predicted, nothing pasted; about [0, 1].
+        masks: Masks (B, M, N), True = hidden; patches run row by row.
+        masked_inputs: Inputs (B, M, C, H, W) with hidden patches in mid-grey.
+    """
+
+    pixels: Tensor
+    masks: Tensor
+    masked_inputs: Tensor
+
+
+class Scores(NamedTuple):
+    """Anomaly scores of a batch.
+
+    Attributes:
+        pred_score: Score of each image (B,).
+        anomaly_map: Error of each pixel (B, 1, H, W).
+        score_std: Standard deviation of the image score over the masks (B,).
+    """
+
+    pred_score: Tensor
+    anomaly_map: Tensor
+    score_std: Tensor
+
+
+class MemMCMAEModel(nn.Module):
+    """Masked autoencoder with memory in the encoder and multi-level cross-attention in the decoder.
+
+    With ``memory_slots=0, multi_level=False, long_skips=False`` it is a plain MAE.
+
+    Args:
+        image_size: Height and width in pixels (one number for a square).
+        patch_size: Side of a square patch in pixels; must divide both sides of the image.
+        in_channels: Channels of the images; 1 takes colour input too and averages it.
+        encoder_dim: Width of the encoder.
+        encoder_depth: Blocks of the encoder.
+        encoder_heads: Heads of the encoder.
+        decoder_dim: Width of the decoder.
+        decoder_depth: Blocks of the decoder.
+        decoder_heads: Heads of the decoder.
+        memory_slots: Memory keys and values of each encoder block (eq. 1; 40 is M2's), 0 = off.
+        multi_level: True attends to all encoder levels (eq. 2), False to none, a list to these levels, counted as in
+            the paper: 1 is the output of the first block, ``encoder_depth`` of the last.
+        gate: Granularity of the gates of eq. 3: ``"channel"``, ``"token"`` or ``"scalar"``.
+        cross_residual: Add the decoder tokens to the gated sum of eq. 2 (ours; the paper's equation has no such term).
+        long_skips: Long residual connections in encoder and decoder.
+        mask_ratio: Fraction of patches hidden.
+        num_masks: Masks per image in evaluation.
+        mask_sampler: ``"random"`` (paper) or ``"complementary"`` (ours).
+        mask_seed: Seed of the evaluation masks.
+        normalize: ``"none"`` trains on pixels in [0, 1]; ``"imagenet"`` standardises inside the model, for weights
+            that were trained so. Reconstructions are in [0, 1] either way.
+        error_map: ``"ms_ssim"`` (paper) or ``"mse"``.
+        score_reduction: Image score from the map: ``"mean"`` (paper), ``"max"``, or ``"top_k"``, the mean of the
+            highest tenth of the pixels.
+
+    Raises:
+        ValueError: If an argument is out of its range, with the reason.
+    """
+
+    def __init__(
+        self,
+        image_size: int | Sequence[int] = 224,
+        patch_size: int = 16,
+        in_channels: int = 3,
+        encoder_dim: int = 768,
+        encoder_depth: int = 12,
+        encoder_heads: int = 12,
+        decoder_dim: int = 512,
+        decoder_depth: int = 8,
+        decoder_heads: int = 16,
+        memory_slots: int = 40,
+        multi_level: bool | list[int] = True,
+        gate: Gate = "channel",
+        cross_residual: bool = False,
+        long_skips: bool = True,
+        mask_ratio: float = 0.75,
+        num_masks: int = 10,
+        mask_sampler: MaskSampler = "random",
+        mask_seed: int = 0,
+        normalize: Literal["none", "imagenet"] = "none",
+        error_map: ErrorMap = "ms_ssim",
+        score_reduction: ScoreReduction = "mean",
+    ) -> None:
+        super().__init__()
+        self.image_size = image_size_pair(image_size)
+        self.patch_size = patch_size
+        self.grid = _grid(self.image_size, patch_size)
+        self.in_channels = in_channels
+        self.mask_ratio = mask_ratio
+        self.levels = _levels(multi_level, encoder_depth)
+        self.error_map = _one_of("error_map", error_map, ("ms_ssim", "mse"))
+        self.score_reduction = _one_of("score_reduction", score_reduction, ("mean", "max", "top_k"))
+
+        num_patches = self.grid[0] * self.grid[1]
+        num_visible(num_patches, mask_ratio)
+        self.patch_embed = nn.Conv2d(in_channels, encoder_dim, patch_size, patch_size)
+        self.cls_token = nn.Parameter(torch.randn(1, 1, encoder_dim) * 0.02)
+        self.pos_embed: Tensor
+        self.register_buffer("pos_embed", sincos_positions(encoder_dim, self.grid))
+        self.encoder = Encoder(encoder_dim, encoder_depth, encoder_heads, memory_slots, long_skips)
+        self.decoder = Decoder(
+            decoder_dim,
+            decoder_depth,
+            decoder_heads,
+            encoder_dim,
+            self.grid,
+            patch_size**2 * in_channels,
+            len(self.levels),
+            gate,
+            cross_residual,
+            long_skips,
+        )
+        self.bank: Tensor
+        self.bank_visible: Tensor
+        bank = mask_bank(num_masks, num_patches, mask_ratio, mask_sampler, mask_seed)
+        self.register_buffer("bank", bank, persistent=False)
+        self.register_buffer("bank_visible", visible_indices(bank), persistent=False)
+        self.pixel_mean: Tensor
+        self.pixel_std: Tensor
+        mean, std = _pixel_statistics(_one_of("normalize", normalize, ("none", "imagenet")), in_channels)
+        self.register_buffer("pixel_mean", mean, persistent=False)
+        self.register_buffer("pixel_std", std, persistent=False)
+        self._init_weights()
+
+    def forward(self, images: Tensor) -> Tensor | InferenceBatch:
+        """Loss in training, scores and maps in evaluation.
+
+        Args:
+            images: Images (B, C, H, W), values in [0, 1].
+
+        Returns:
+            In training the scalar loss: mean squared error over the pixels of freshly drawn hidden patches. In
+            evaluation an ``InferenceBatch`` with ``pred_score`` (B,) and ``anomaly_map`` (B, 1, H, W).
+
+        Raises:
+            ValueError: If the images do not have the size or channels the model was built for.
+        """
+        if self.training:
+            masks = random_masks(len(images), self.bank.shape[1], self.mask_ratio)
+            return self.loss(images, masks)
+        scores = self.score(images)
+        return InferenceBatch(pred_score=scores.pred_score, anomaly_map=scores.anomaly_map)
+
+    def loss(self, images: Tensor, masks: Tensor) -> Tensor:
+        """Mean squared error over the pixels of the hidden patches.
+
+        Args:
+            images: Images (B, C, H, W), values in [0, 1].
+            masks: One mask per image (B, N), True = hidden.
+
+        Returns:
+            Scalar, float32.
+        """
+        pixels = self._standardise(self._check(images))
+        visible = visible_indices(masks).to(images.device, non_blocking=True)
+        hidden = visible_indices(~masks).to(images.device, non_blocking=True)
+        predicted = _take(self._predict(pixels, visible[:, None]), hidden)
+        target = _take(self._patchify(pixels), hidden)
+        return functional.mse_loss(predicted.float(), target.float())
+
+    def reconstruct(self, images: Tensor, masks: Tensor | None = None) -> Reconstruction:
+        """Reconstruct images from their visible patches.
+
+        Args:
+            images: Images (B, C, H, W), values in [0, 1].
+            masks: Boolean masks (M, N) for all images or (B, M, N), True = hidden; None takes the model's bank.
+
+        Returns:
+            The reconstructions, the masks and the masked inputs.
+
+        Raises:
+            ValueError: If images or masks do not fit the model, or masks hide different numbers of patches.
+        """
+        images = self._check(images)
+        if masks is None:
+            masks, visible = self.bank.expand(len(images), -1, -1), self.bank_visible.expand(len(images), -1, -1)
+        else:
+            masks = self._check_masks(masks, len(images)).to(images.device)
+            visible = visible_indices(masks)
+        predicted = self._predict(self._standardise(images), visible).float()
+        pixels = self._unpatchify(predicted).unflatten(0, masks.shape[:2]) * self.pixel_std + self.pixel_mean
+        hidden = self._mask_pixels(masks)
+        return Reconstruction(pixels, masks, torch.where(hidden, 0.5, images[:, None]))
+
+    def score(self, images: Tensor) -> Scores:
+        """Score images with the fixed mask bank.
+
+        Each view is compared with the image after its visible patches were pasted back. The map of an image averages,
+        patch by patch, over the views in which the patch was hidden; a patch that no view hides gets the mean of the
+        others. An image's numbers do not depend on the rest of the batch.
+
+        Args:
+            images: Images (B, C, H, W), values in [0, 1].
+
+        Returns:
+            Scores, maps and the spread of the scores over the masks.
+        """
+        group = max(1, _SEQUENCES_PER_PASS // len(self.bank))
+        if torch.compiler.is_compiling() or torch.compiler.is_exporting() or len(images) <= group:
+            return self._score(images)
+        parts = [self._score(part) for part in images.split(group)]
+        return Scores(*(torch.cat(field) for field in zip(*parts, strict=True)))
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters to keep out of weight decay: memory, tokens, skips, biases and norms."""
+        memory = {
+            f"{name}.{kind}"
+            for name, module in self.named_modules()
+            if isinstance(module, MemoryAttention) and module.memory_key is not None
+            for kind in ("memory_key", "memory_value")
+        }
+        tokens = {"cls_token", "decoder.mask_token"}
+        vectors = {name for name, parameter in self.named_parameters() if parameter.ndim < 2}
+        gates = {name for name, _ in self.named_parameters() if name.endswith("gate_bias")}
+        return memory | tokens | vectors | gates
+
+    def _score(self, images: Tensor) -> Scores:
+        images = self._grey(images)
+        reconstruction = self.reconstruct(images)
+        masks = self._mask_pixels(reconstruction.masks).float()
+        target = images.float()[:, None]
+        pasted = torch.where(masks > 0, reconstruction.pixels, target)
+        errors = self._errors(pasted, target) * masks  # (B, M, 1, H, W)
+        counts = masks.sum(dim=1)
+        seen = (counts > 0).float()
+        anomaly_map = errors.sum(dim=1) / counts.clamp(min=1)
+        mean = anomaly_map.sum(dim=(1, 2, 3), keepdim=True) / seen.sum(dim=(1, 2, 3), keepdim=True)
+        anomaly_map = torch.where(counts > 0, anomaly_map, mean)
+        score_of_view = errors.sum(dim=(2, 3, 4)) / masks.sum(dim=(2, 3, 4))
+        return Scores(self._reduce(anomaly_map), anomaly_map, score_of_view.std(dim=1, correction=0))
+
+    def _errors(self, x: Tensor, y: Tensor) -> Tensor:
+        """Error of each pixel, (B, M, C, H, W) and (B, 1, C, H, W) -> (B, M, 1, H, W), float32 in [0, 1]."""
+        if self.error_map == "ms_ssim":
+            return ms_ssim_map(x, y)
+        return (x.float().clamp(0, 1) - y.float().clamp(0, 1)).square().mean(dim=2, keepdim=True)
+
+    def _reduce(self, anomaly_map: Tensor) -> Tensor:
+        """Image score from the map, (B, 1, H, W) -> (B,)."""
+        pixels = anomaly_map.flatten(1)
+        if self.score_reduction == "mean":
+            return pixels.mean(dim=1)
+        if self.score_reduction == "max":
+            return pixels.amax(dim=1)
+        return pixels.topk(max(1, pixels.shape[1] // 10), dim=1).values.mean(dim=1)
+
+    def _predict(self, pixels: Tensor, visible: Tensor) -> Tensor:
+        """Standardised pixels (B, C, H, W) and visible indices (B, M, V) -> patch values (B * M, N, P)."""
+        tokens = self.patch_embed(pixels).flatten(2).transpose(1, 2) + self.pos_embed[:, 1:]
+        index = visible.flatten(1)[..., None].expand(-1, -1, tokens.shape[-1])
+        tokens = tokens.gather(1, index).unflatten(1, visible.shape[1:]).flatten(0, 1)
+        visible = visible.flatten(0, 1)
+        cls_token = (self.cls_token + self.pos_embed[:, :1]).to(tokens.dtype).expand(len(tokens), -1, -1)
+        encoded, levels = self.encoder(torch.cat([cls_token, tokens], dim=1), self.levels)
+        return self.decoder(encoded, levels, visible)
+
+    def _patchify(self, pixels: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, N, P); a patch runs row, column, channel, as in MAE."""
+        rows, columns = self.grid
+        patches = pixels.unflatten(3, (columns, self.patch_size)).unflatten(2, (rows, self.patch_size))
+        return patches.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+
+    def _unpatchify(self, patches: Tensor) -> Tensor:
+        """(B, N, P) -> (B, C, H, W)."""
+        rows, columns = self.grid
+        patches = patches.unflatten(2, (self.patch_size, self.patch_size, self.in_channels))
+        patches = patches.unflatten(1, (rows, columns)).permute(0, 5, 1, 3, 2, 4)
+        return patches.flatten(4).flatten(2, 3)
+
+    def _mask_pixels(self, masks: Tensor) -> Tensor:
+        """Patch masks (B, M, N) -> pixel masks (B, M, 1, H, W)."""
+        pixels = masks.unflatten(2, self.grid).repeat_interleave(self.patch_size, dim=3)
+        return pixels.repeat_interleave(self.patch_size, dim=2)[:, :, None]
+
+    def _standardise(self, images: Tensor) -> Tensor:
+        return (images - self.pixel_mean) / self.pixel_std
+
+    def _grey(self, images: Tensor) -> Tensor:
+        """Average colour images for a one-channel model."""
+        if self.in_channels == 1 and images.ndim == 4 and images.shape[1] == 3:
+            return images.mean(dim=1, keepdim=True)
+        return images
+
+    def _check(self, images: Tensor) -> Tensor:
+        images = self._grey(images)
+        expected = (self.in_channels, *self.image_size)
+        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
+            msg = (
+                f"The model was built for images of shape (batch, {', '.join(map(str, expected))}), got "
+                f"{tuple(images.shape)}. Resize the images, or build the model with another image_size or in_channels."
+            )
+            raise ValueError(msg)
+        return images
+
+    def _check_masks(self, masks: Tensor, batch: int) -> Tensor:
+        if masks.ndim == 2:
+            masks = masks.expand(batch, -1, -1)
+        num_patches = self.bank.shape[1]
+        if masks.dtype != torch.bool or masks.ndim != 3 or masks.shape[0] != batch or masks.shape[2] != num_patches:
+            msg = (
+                f"masks must be boolean of shape (M, {num_patches}) or ({batch}, M, {num_patches}), "
+                f"got {masks.dtype} of shape {tuple(masks.shape)}."
+            )
+            raise ValueError(msg)
+        return masks
+
+    def _init_weights(self) -> None:
+        """Xavier for linear layers, as in MAE. Memory and gates keep the values their modules gave them."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.xavier_uniform_(self.patch_embed.weight.view(self.patch_embed.weight.shape[0], -1))
+
+
+def image_size_pair(image_size: int | Sequence[int]) -> tuple[int, int]:
+    """Height and width from one number or two.
+
+    Raises:
+        ValueError: If it is neither a positive number nor two of them.
+    """
+    pair = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if len(pair) != 2 or any(not isinstance(side, int) or side < 1 for side in pair):
+        msg = f"image_size must be a positive number of pixels or two of them (height, width), got {image_size!r}."
+        raise ValueError(msg)
+    return pair
+
+
+def _grid(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
+    if patch_size < 1 or any(side % patch_size for side in image_size):
+        msg = (
+            f"image_size {image_size[0]} x {image_size[1]} is not a multiple of patch_size {patch_size}; "
+            "choose sides that the patch divides."
+        )
+        raise ValueError(msg)
+    return image_size[0] // patch_size, image_size[1] // patch_size
+
+
+def _levels(multi_level: bool | list[int], depth: int) -> tuple[int, ...]:
+    if isinstance(multi_level, bool):
+        return tuple(range(1, depth + 1)) if multi_level else ()
+    levels = tuple(multi_level)
+    if not levels or len(set(levels)) < len(levels) or any(not 1 <= level <= depth for level in levels):
+        msg = (
+            f"multi_level must be true, false or a list of different levels from 1 to encoder_depth={depth}, "
+            f"got {multi_level!r}."
+        )
+        raise ValueError(msg)
+    return levels
+
+
+def _pixel_statistics(normalize: str, channels: int) -> tuple[Tensor, Tensor]:
+    if normalize == "none":
+        return torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
+    if channels != 3:
+        msg = f"normalize='imagenet' needs in_channels=3, got {channels}."
+        raise ValueError(msg)
+    return torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), torch.tensor(_IMAGENET_STD).view(3, 1, 1)
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        msg = f"{name} must be one of {', '.join(allowed)}, got {value!r}."
+        raise ValueError(msg)
+    return value
+
+
+def _take(patches: Tensor, index: Tensor) -> Tensor:
+    """Patches (B, N, P) at indices (B, K) -> (B, K, P)."""
+    return patches.gather(1, index[..., None].expand(-1, -1, patches.shape[-1]))
