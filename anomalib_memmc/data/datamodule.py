@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import shutil
+import tempfile
 from abc import abstractmethod
-from tempfile import TemporaryDirectory
 
+import pandas as pd
 from anomalib import TaskType
 from anomalib.data.datamodules.base.image import AnomalibDataModule
 from anomalib.data.utils import Split, TestSplitMode, ValSplitMode
@@ -13,7 +16,7 @@ from lightning.pytorch.utilities.types import EVAL_DATALOADERS
 from pandas import DataFrame
 from torchvision.transforms.v2 import Transform
 
-from anomalib_memmc.data.dataset import MedicalImageDataset
+from anomalib_memmc.data.dataset import LABELS, MedicalImageDataset
 from anomalib_memmc.data.errors import DatasetError
 from anomalib_memmc.data.grouping import draw_groups
 from anomalib_memmc.data.synthetic import add_synthetic_anomalies
@@ -86,7 +89,7 @@ class MedicalDataModule(AnomalibDataModule):
         self.split_seed = seed
         self.crop = crop
         self._parts: DataFrame | None = None
-        self._synthetic_folder: TemporaryDirectory | None = None
+        self._synthetic_samples: DataFrame | None = None
 
     @abstractmethod
     def _make_samples(self) -> DataFrame:
@@ -116,14 +119,16 @@ class MedicalDataModule(AnomalibDataModule):
                 raise DatasetError(msg)
 
     def _hold_out(self, samples: DataFrame) -> DataFrame:
-        """Turn training rows into "val" ones, or the other way round where validation comes from elsewhere."""
+        """Turn rows into "val" ones, or back into "train" where validation comes from elsewhere."""
         samples = samples.copy()
         given = samples["split"] == Split.VAL.value
-        if self.val_split_mode not in {ValSplitMode.FROM_TRAIN, ValSplitMode.SYNTHETIC}:
-            samples.loc[given, "split"] = Split.TRAIN.value
-            return samples
-        if given.any():
-            return samples
+        if self.val_split_mode in {ValSplitMode.FROM_TRAIN, ValSplitMode.SYNTHETIC}:
+            return samples if given.any() else self._hold_out_of_train(samples)
+        samples.loc[given, "split"] = Split.TRAIN.value
+        return self._hold_out_of_test(samples) if self.val_split_mode == ValSplitMode.FROM_TEST else samples
+
+    def _hold_out_of_train(self, samples: DataFrame) -> DataFrame:
+        """Hold out `num_val_normal` training rows, or the fraction `val_split_ratio`."""
         rows = samples.index[samples["split"] == Split.TRAIN.value]
         count = self.num_val_normal or max(1, round(self.val_split_ratio * len(rows)))
         if count >= len(rows):
@@ -132,6 +137,17 @@ class MedicalDataModule(AnomalibDataModule):
                 f"Lower num_val_normal or val_split_ratio, or use val_split_mode='none'."
             )
             raise DatasetError(msg)
+        return self._hold_out_rows(samples, rows, count)
+
+    def _hold_out_of_test(self, samples: DataFrame) -> DataFrame:
+        """Hold out the fraction `val_split_ratio` of the test rows of each label."""
+        for label in LABELS:
+            rows = samples.index[(samples["split"] == Split.TEST.value) & (samples["label_index"] == label)]
+            samples = self._hold_out_rows(samples, rows, round(self.val_split_ratio * len(rows)))
+        return samples
+
+    def _hold_out_rows(self, samples: DataFrame, rows: pd.Index, count: int) -> DataFrame:
+        """Turn `count` of some rows into "val" ones, whole groups at a time; what is left of a cut group is dropped."""
         held, kept = draw_groups(list(samples.loc[rows, "group"]), count, self.split_seed)
         samples.loc[rows[held], "split"] = Split.VAL.value
         spare = rows.difference(rows[held]).difference(rows[kept])
@@ -152,7 +168,7 @@ class MedicalDataModule(AnomalibDataModule):
         """The test part is what the subclass listed."""
 
     def _create_val_split(self) -> None:
-        if self.val_split_mode == ValSplitMode.FROM_TRAIN:
+        if self.val_split_mode in {ValSplitMode.FROM_TRAIN, ValSplitMode.FROM_TEST}:
             self.val_data = self._dataset(Split.VAL)
         elif self.val_split_mode == ValSplitMode.SYNTHETIC:
             self.val_data = self._synthetic_validation()
@@ -160,11 +176,13 @@ class MedicalDataModule(AnomalibDataModule):
             super()._create_val_split()
 
     def _synthetic_validation(self) -> MedicalImageDataset:
-        """The held-out normals, half of them with a synthetic anomaly, in a folder that is removed at the end."""
-        normals = self._dataset(Split.VAL).samples
-        self._synthetic_folder = TemporaryDirectory(prefix="anomalib_memmc_")
-        samples = add_synthetic_anomalies(normals, self._synthetic_folder.name, self.split_seed)
-        return MedicalImageDataset(samples, TaskType.SEGMENTATION, self.crop)
+        """The held-out normals, half of them with a synthetic anomaly, in a folder removed at the program's end."""
+        if self._synthetic_samples is None:
+            folder = tempfile.mkdtemp(prefix="anomalib_memmc_")
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            normals = self._dataset(Split.VAL).samples
+            self._synthetic_samples = add_synthetic_anomalies(normals, folder, self.split_seed)
+        return MedicalImageDataset(self._synthetic_samples, TaskType.SEGMENTATION, self.crop)
 
     def val_dataloader(self) -> EVAL_DATALOADERS:
         """Loader of the validation images; none in the mode "none"."""

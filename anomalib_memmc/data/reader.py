@@ -18,6 +18,7 @@ from anomalib_memmc.data.dicom import is_dicom, read_dicom
 from anomalib_memmc.data.errors import ImageReadError
 
 MASK_THRESHOLD = 128
+LOSSY_SUFFIXES = {".jpg", ".jpeg"}
 EIGHT_BIT_MODES = {"1": "L", "L": "L", "LA": "L", "La": "L"}  # everything else with 8 bits a channel becomes RGB
 DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
@@ -55,7 +56,7 @@ def read_mask(path: str | Path, size: tuple[int, int], image_path: str | Path | 
     """Read a mask; a pixel is anomalous from 128 of 255 on.
 
     The masks of Hyper-Kvasir are JPEGs whose pixels are 0-7 and 248-255: ``> 0`` would grow them by 4-5 %. A mask whose
-    largest value is 1 is taken as labels 0 and 1.
+    largest value is 1 is taken as labels 0 and 1, unless it is a JPEG.
 
     Args:
         path: The mask's file, grey or colour, of 8 bits.
@@ -81,7 +82,8 @@ def read_mask(path: str | Path, size: tuple[int, int], image_path: str | Path | 
             f"{size[1]} x {size[0]}. Mask and image must have the same size: export the mask again."
         )
         raise ImageReadError(msg)
-    threshold = MASK_THRESHOLD if grey.max(initial=0) > 1 else 1
+    labels = grey.max(initial=0) <= 1 and path.suffix.lower() not in LOSSY_SUFFIXES
+    threshold = 1 if labels else MASK_THRESHOLD
     return Mask(torch.from_numpy((grey >= threshold).astype(np.uint8)))
 
 
