@@ -1,0 +1,145 @@
+"""The benchmark's configuration file, and the list of jobs it stands for."""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+KEYS = {"output", "seeds", "base", "trainer", "data", "models"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model trained and tested with one seed.
+
+    Attributes:
+        model: The model's name in the benchmark.
+        seed: Seed of weights, masks and the order of the images.
+        config: The sections ``model``, ``data`` and ``trainer`` in the format of anomalib's command line.
+        folder: Folder of the job's configuration, log, predictions and checkpoint.
+    """
+
+    model: str
+    seed: int
+    config: dict[str, Any]
+    folder: Path
+
+    @property
+    def config_hash(self) -> str:
+        """First 12 hexadecimal digits of the SHA-256 of seed and configuration."""
+        text = json.dumps([self.seed, self.config], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark: its output folder and its jobs, model by model in the order of the file."""
+
+    output: Path
+    jobs: list[Job]
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Benchmark:
+    """Read a benchmark's configuration.
+
+    Keys of the file: ``output`` (folder), ``seeds`` (list of integers), ``models`` (name to ``class_path`` and
+    ``init_args``), ``data`` (``class_path`` and ``init_args``), ``trainer`` (arguments of Lightning's trainer), and
+    optionally ``base``: a configuration of anomalib's command line, relative to the file's own folder. The base's
+    ``data`` and ``trainer`` sections are completed and overridden by the benchmark's. Its ``model`` section is the
+    starting point of the models that name the same class or none; so a benchmark shares a preset's settings and
+    names only what differs.
+
+    Args:
+        path: The YAML file.
+        overrides: Values that replace those of the file, as ``"key.sub=value"``.
+
+    Returns:
+        The benchmark with one job per model and seed.
+
+    Raises:
+        FileNotFoundError: If the file or its base does not exist.
+        ValueError: If a key is unknown or missing, or a model's name is not fit for a folder's name.
+    """
+    path = Path(path)
+    config = _read(path, overrides)
+    _check(config, path)
+    base = _read(path.parent / config["base"]) if "base" in config else {}
+    data = merge(base.get("data"), config.get("data", {}))
+    trainer = merge(base.get("trainer", {}), config.get("trainer", {}))
+    output = Path(config["output"])
+    return Benchmark(
+        output=output,
+        jobs=[
+            Job(
+                model=name,
+                seed=seed,
+                config={"model": merge(base.get("model"), entry or {}), "data": data, "trainer": trainer},
+                folder=output / f"{name}-seed{seed}",
+            )
+            for name, entry in config["models"].items()
+            for seed in config["seeds"]
+        ],
+    )
+
+
+def merge(base: Any, override: Any) -> Any:
+    """Merge two configurations; the second wins.
+
+    Mappings are merged key by key, except that the arguments of one class are never mixed with those of another.
+
+    Args:
+        base: The configuration to start from.
+        override: The configuration whose values win.
+
+    Returns:
+        The merged configuration.
+
+    Example:
+        >>> merge({"class_path": "a.A", "init_args": {"x": 1, "y": 2}}, {"init_args": {"x": 3}})
+        {'class_path': 'a.A', 'init_args': {'x': 3, 'y': 2}}
+        >>> merge({"class_path": "a.A", "init_args": {"x": 1}}, {"class_path": "b.B"})
+        {'class_path': 'b.B'}
+    """
+    if not isinstance(base, dict) or not isinstance(override, dict):
+        return override
+    if class_name(override) and class_name(override) != class_name(base):
+        return override
+    return {**base, **{key: merge(base.get(key), value) for key, value in override.items()}}
+
+
+def class_name(section: dict[str, Any]) -> str:
+    """Return the last part of a section's ``class_path``, or an empty string."""
+    return str(section.get("class_path", "")).rpartition(".")[-1]
+
+
+def _read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    if not path.is_file():
+        msg = f"The configuration file {path} does not exist."
+        raise FileNotFoundError(msg)
+    config = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
+    container = OmegaConf.to_container(config, resolve=True)
+    if not isinstance(container, dict):
+        msg = f"{path} must hold a mapping of keys to values."
+        raise ValueError(msg)
+    return {str(key): value for key, value in container.items()}
+
+
+def _check(config: dict[str, Any], path: Path) -> None:
+    if unknown := config.keys() - KEYS:
+        msg = f"{path}: unknown key(s) {', '.join(sorted(unknown))}; a benchmark has {', '.join(sorted(KEYS))}."
+        raise ValueError(msg)
+    if missing := [key for key in ("output", "seeds", "models") if not config.get(key)]:
+        msg = f"{path}: {', '.join(missing)} must be given."
+        raise ValueError(msg)
+    if not isinstance(config["seeds"], list) or not all(type(seed) is int for seed in config["seeds"]):
+        msg = f"{path}: seeds must be a list of integers, not {config['seeds']!r}."
+        raise ValueError(msg)
+    for name in config["models"]:
+        if not re.fullmatch(r"[\w+-]+", str(name)):
+            msg = f"{path}: model name {name!r} names a folder; use letters, digits, '_', '+' and '-' only."
+            raise ValueError(msg)

@@ -1,0 +1,167 @@
+"""One benchmark job: ``python -m anomalib_memmc.benchmark.job FOLDER`` runs the ``job.json`` of a folder.
+
+A process of its own gives each job its own peak memory and random state. The outcome is written to ``result.json``.
+"""
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from anomalib.data import AnomalibDataModule
+from anomalib.engine import Engine
+from anomalib.models import AnomalibModule
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from lightning import Trainer, seed_everything
+
+from anomalib_memmc.benchmark import lite0
+from anomalib_memmc.benchmark.config import merge
+from anomalib_memmc.evaluation import NormalQuantilePostProcessor, PredictionTable
+from anomalib_memmc.evaluation.summary import compare
+from anomalib_memmc.instantiation import constructor_errors
+from anomalib_memmc.model import MemMCMAE
+from anomalib_memmc.register import register
+
+CONFIG_FILE = "job.json"
+RESULT_FILE = "result.json"
+PREDICTIONS_FILE = "predictions.csv"
+
+
+def main(folder: Path) -> None:
+    """Run the job of a folder.
+
+    Args:
+        folder: Folder with the job's ``job.json`` (``seed`` and ``config``); receives ``result.json`` with the
+            results, or with the key ``error`` if the job failed.
+    """
+    job = json.loads((folder / CONFIG_FILE).read_text())
+    result: dict[str, Any] = {}
+    try:
+        result = run(job["config"], job["seed"], folder)
+    except Exception as error:
+        result = {"error": f"{type(error).__name__}: {error}"}
+        raise
+    finally:
+        (folder / RESULT_FILE).write_text(json.dumps(result))
+
+
+def run(config: dict[str, Any], seed: int, folder: Path) -> dict[str, float]:
+    """Seed, build, fit, and test the last weights.
+
+    Args:
+        config: Sections ``model``, ``data`` and ``trainer`` as for anomalib's command line.
+        seed: Seed set before anything is built.
+        folder: Folder for checkpoint and predictions.
+
+    Returns:
+        Every test metric, ``image_AP``, ``fit_seconds``, ``test_seconds``, and ``peak_memory_mb``, the resident memory
+        of this process.
+    """
+    register()
+    seed_everything(seed, workers=True)
+    model, datamodule, trainer = build(with_seed(config, seed))
+    callbacks = [*(trainer.pop("callbacks", None) or []), PredictionTable()]
+    engine = Engine(**{**trainer, "default_root_dir": folder, "callbacks": callbacks})
+    started = time.perf_counter()
+    engine.fit(model, datamodule=datamodule)
+    fitted = time.perf_counter()
+    (metrics,) = engine.test(model, datamodule=datamodule)
+    tested = time.perf_counter()
+    predictions = shutil.copy(Path(engine.trainer.default_root_dir) / PREDICTIONS_FILE, folder)
+    return {
+        **metrics,
+        **average_precision(Path(predictions)),
+        "fit_seconds": fitted - started,
+        "test_seconds": tested - fitted,
+        "peak_memory_mb": peak_memory_mb(),
+    }
+
+
+def with_seed(config: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Return the configuration with the model's own ``seed``, if it sets one, replaced by the job's."""
+    arguments = config["model"].get("init_args", {})
+    return merge(config, {"model": {"init_args": {"seed": seed}}}) if "seed" in arguments else config
+
+
+def average_precision(predictions: Path) -> dict[str, float]:
+    """Compute the average precision of the image scores.
+
+    Args:
+        predictions: The file written by ``PredictionTable``.
+
+    Returns:
+        ``image_AP``, or nothing if the test set does not hold both normal and anomalous images.
+    """
+    comparisons = compare(pd.read_csv(predictions))
+    return {"image_AP": comparisons[0].average_precision} if comparisons else {}
+
+
+def build(config: dict[str, Any]) -> tuple[AnomalibModule, AnomalibDataModule, dict[str, Any]]:
+    """Build the model, the data module and the trainer's arguments.
+
+    All models are judged alike: unless its configuration says otherwise, a model gets the evaluator and the
+    post-processor of MemMC-MAE, and no visualizer.
+
+    Args:
+        config: Sections ``model``, ``data`` and ``trainer`` as for anomalib's command line.
+
+    Returns:
+        The model, the data module, and the arguments of Lightning's trainer.
+    """
+    parser, parsed = parse(config)
+    arguments = parsed.model.init_args
+    given = config["model"].get("init_args", {})
+    defaults = {
+        "evaluator": MemMCMAE.configure_evaluator(),
+        "post_processor": NormalQuantilePostProcessor(),
+        "visualizer": False,
+    }
+    for name in defaults.keys() - given.keys():
+        arguments[name] = defaults[name]
+    try:
+        with constructor_errors(parser):
+            built = parser.instantiate_classes(parsed)
+    except Exception as error:
+        if lite0.is_backbone_of(config["model"]) and not lite0.is_installed():
+            raise RuntimeError(lite0.HINT) from error
+        raise
+    return built.model, built.data, dict(built.trainer)
+
+
+def parse(config: dict[str, Any]) -> tuple[ArgumentParser, Namespace]:
+    """Check a job's configuration against the classes it names, building nothing.
+
+    Args:
+        config: Sections ``model``, ``data`` and ``trainer`` as for anomalib's command line.
+
+    Returns:
+        The parser and the parsed configuration.
+
+    Raises:
+        ValueError: If a class or an argument is unknown, or a value has the wrong type.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(AnomalibModule, "model", fail_untyped=False, required=True)
+    parser.add_subclass_arguments(AnomalibDataModule, "data", fail_untyped=False, required=True)
+    parser.add_class_arguments(Trainer, "trainer", fail_untyped=False, instantiate=False, sub_configs=True)
+    try:
+        return parser, parser.parse_object(config)
+    except ArgumentError as error:
+        raise ValueError(str(error)) from error
+
+
+def peak_memory_mb() -> float:
+    """Return this process's largest resident memory so far, in 10^6 bytes; NaN where the system does not tell."""
+    try:
+        import resource  # noqa: PLC0415
+    except ImportError:  # Windows
+        return float("nan")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

