@@ -18,7 +18,7 @@ from .torch_model import MemMCMAEModel
 _WRAPPERS = ("state_dict", "model")
 _PREFIXES = ("module.", "vit.")
 
-# Names outside the blocks: (theirs, ours), each with any ".weight" or ".bias" kept.
+# Their names and ours, without ".weight" and ".bias"; first outside the blocks, then inside.
 _OUTER_NAMES = {
     # original MAE and timm
     "cls_token": "cls_token",
@@ -49,14 +49,14 @@ _INNER_NAMES = {
     "norm2": "norm2",
     "mlp.fc1": "mlp.fc1",
     "mlp.fc2": "mlp.fc2",
-    # Hugging Face; the number is the part of qkv
+    # Hugging Face, whose query, key and value are joined afterwards
     "layernorm_before": "norm1",
-    "attention.attention.query": "attn.qkv/0",
-    "attention.attention.key": "attn.qkv/1",
-    "attention.attention.value": "attn.qkv/2",
-    "attention.q_proj": "attn.qkv/0",
-    "attention.k_proj": "attn.qkv/1",
-    "attention.v_proj": "attn.qkv/2",
+    "attention.attention.query": "attn.query",
+    "attention.attention.key": "attn.key",
+    "attention.attention.value": "attn.value",
+    "attention.q_proj": "attn.query",
+    "attention.k_proj": "attn.key",
+    "attention.v_proj": "attn.value",
     "attention.output.dense": "attn.proj",
     "attention.o_proj": "attn.proj",
     "layernorm_after": "norm2",
@@ -64,7 +64,7 @@ _INNER_NAMES = {
     "output.dense": "mlp.fc2",
 }
 _BLOCK = re.compile(
-    r"(?P<encoder>blocks|encoder\.layer|layers)\.(?P<i>\d+)\.(?P<name>.+)"
+    r"(?:blocks|encoder\.layer|layers)\.(?P<i>\d+)\.(?P<name>.+)"
     r"|(?:decoder_blocks|decoder\.decoder_layers|decoder\.decoder_encoder\.layer)\.(?P<j>\d+)\.(?P<decoder_name>.+)"
 )
 
@@ -116,6 +116,7 @@ def load_mae_weights(model: MemMCMAEModel, path: str | Path) -> WeightReport:
     ours = model.state_dict()
     values = {name: tensor for name, tensor in found.items() if not name.startswith("decoder.")}
     _require_encoder(values, model, path)
+    values = {name: tensor for name, tensor in values.items() if name in ours}
     if "pos_embed" in values:
         values["pos_embed"] = _positions(values["pos_embed"], model.grid, path)
     _require_shapes(values, ours, path)
@@ -163,25 +164,121 @@ def _translate(checkpoint: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[s
 
     Returns:
         The tensors by the model's names, query, key and value joined; the checkpoint's names behind each of them; and
-        the checkpoint's names that mean nothing here.
+        the checkpoint's names that have no place.
     """
-    parts: dict[str, dict[int, str]] = {}
+    sources: dict[str, list[str]] = {}
     ignored = []
     for source in checkpoint:
-        target = _our_name(source)
-        name, part = target if target is not None else ("", 0)
-        if target is None or part in parts.get(name, {}):
+        name = _our_name(source)
+        if name is None or name in sources:
             ignored.append(source)
         else:
-            parts.setdefault(name, {})[part] = source
-    found, sources = {}, {}
-    for name, by_part in parts.items():
-        names = [by_part[part] for part in sorted(by_part)]
-        if len(names) == 1 and 0 in by_part and ".attn.qkv." in name and not _is_joined(names[0]):
-            ignored += names
-        elif len(names) == 2:
-            ignored += names
-        else:
-            found[name] = torch.cat([checkpoint[n] for n in names]) if len(names) == 3 else checkpoint[names[0]]
-            sources[name] = names
+            sources[name] = [source]
+    for query in [name for name in sources if ".attn.query." in name]:
+        triple = [query.replace(".attn.query.", f".attn.{kind}.") for kind in ("query", "key", "value")]
+        if all(name in sources for name in triple):
+            sources[query.replace(".attn.query.", ".attn.qkv.")] = [sources.pop(name)[0] for name in triple]
+    found = {
+        name: torch.cat([checkpoint[n] for n in names]) if names[1:] else checkpoint[names[0]]
+        for name, names in sources.items()
+    }
     return found, sources, ignored
+
+
+def _our_name(name: str) -> str | None:
+    """The model's name of a checkpoint's tensor, or None where it has no place."""
+    while prefix := next((p for p in _PREFIXES if name.startswith(p)), None):
+        name = name.removeprefix(prefix)
+    stem, dot, kind = name.rpartition(".")
+    if kind not in ("weight", "bias"):
+        stem, dot, kind = name, "", ""
+    if match := _BLOCK.fullmatch(stem):
+        inner = _INNER_NAMES.get(match["name"] or match["decoder_name"])
+        if inner is None:
+            return None
+        block = f"encoder.blocks.{match['i']}" if match["i"] else f"decoder.blocks.{match['j']}"
+        return f"{block}.{inner}{dot}{kind}"
+    outer = _OUTER_NAMES.get(stem)
+    return None if outer is None else f"{outer}{dot}{kind}"
+
+
+def _require_encoder(found: dict[str, Tensor], model: MemMCMAEModel, path: Path) -> None:
+    """Compare the checkpoint's sizes, as far as it tells them, with the model's."""
+    theirs: dict[str, int] = {}
+    if (depth := _depth(found)) > 0:
+        theirs["encoder_depth"] = depth
+    if (patches := found.get("patch_embed.weight")) is not None and patches.ndim == 4:
+        theirs |= {"encoder_dim": len(patches), "in_channels": patches.shape[1], "patch_size": patches.shape[-1]}
+    elif "encoder.blocks.0.norm1.weight" in found:
+        theirs["encoder_dim"] = len(found["encoder.blocks.0.norm1.weight"])
+    if "encoder_depth" not in theirs:
+        msg = f"{path} holds no MAE encoder: none of its names is of a transformer block as original MAE, timm or "
+        msg += "Hugging Face name them."
+        raise ValueError(msg)
+    ours = {
+        "encoder_depth": len(model.encoder.blocks),
+        "encoder_dim": model.patch_embed.out_channels,
+        "in_channels": model.in_channels,
+        "patch_size": model.patch_size,
+    }
+    differing = [f"{name}={size} (the model has {ours[name]})" for name, size in theirs.items() if size != ours[name]]
+    if differing:
+        msg = f"The encoder of {path} does not fit the model: it has {', '.join(differing)}. "
+        msg += "Build the model with the checkpoint's sizes, or take another checkpoint."
+        raise ValueError(msg)
+
+
+def _require_shapes(values: dict[str, Tensor], ours: dict[str, Tensor], path: Path) -> None:
+    differing = [
+        f"{name} {tuple(tensor.shape)} (the model has {tuple(ours[name].shape)})"
+        for name, tensor in values.items()
+        if tensor.shape != ours[name].shape
+    ]
+    if differing:
+        msg = f"The encoder of {path} does not fit the model: {', '.join(differing[:5])}."
+        raise ValueError(msg)
+
+
+def _decoder_fits(decoder: dict[str, Tensor], ours: dict[str, Tensor]) -> bool:
+    """Whether a decoder has the model's depth and shapes; the number of positions may differ."""
+    if _depth(decoder) != _depth({name: ours[name] for name in ours if name.startswith("decoder.")}):
+        return False
+    return all(
+        name in ours and _comparable(name, tensor.shape) == _comparable(name, ours[name].shape)
+        for name, tensor in decoder.items()
+    )
+
+
+def _comparable(name: str, shape: torch.Size) -> tuple[int, ...]:
+    """A shape, without the number of positions where it is one of position embeddings."""
+    return (shape[0], *shape[2:]) if name.endswith("pos_embed") and len(shape) == 3 else tuple(shape)
+
+
+def _depth(names: Mapping[str, Tensor]) -> int:
+    """Number of blocks that tensors of an encoder or a decoder belong to."""
+    return 1 + max((int(name.split(".")[2]) for name in names if name.split(".")[1:2] == ["blocks"]), default=-1)
+
+
+def _positions(positions: Tensor, grid: tuple[int, int], path: Path) -> Tensor:
+    """Position embeddings for the model's grid."""
+    if positions.ndim != 3 or len(positions) != 1:
+        msg = f"The position embeddings of {path} should be (1, 1 + patches, width), got {tuple(positions.shape)}."
+        raise ValueError(msg)
+    num_patches = positions.shape[1] - 1
+    side = math.isqrt(max(0, num_patches))
+    if side and side * side == num_patches:
+        return positions if (side, side) == grid else resize_positions(positions.float(), (side, side), grid)
+    if num_patches == grid[0] * grid[1]:
+        return positions
+    msg = (
+        f"The position embeddings of {path} are for {num_patches} patches, which is neither a square grid nor as many "
+        f"as the model's {grid[0]} x {grid[1]}; they cannot be resized."
+    )
+    raise ValueError(msg)
+
+
+def _listing(names: list[str]) -> str:
+    """Names with block numbers folded, such as ``blocks.*.attn.memory_key (12)``."""
+    folded = Counter(re.sub(r"\.\d+\.", ".*.", name) for name in names)
+    shown = [f"{name} ({count})" if count > 1 else name for name, count in folded.items()]
+    return f" ({', '.join(shown)})" if shown else ""
