@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from anomalib_memmc.data.hyperkvasir_tree import (
     find_tree,
 )
 from anomalib_memmc.data.split_file import read_split, short_key, write_split
+
+logger = logging.getLogger(__name__)
 
 PAPER_TRAIN, PAPER_TEST = 1600, 500
 
@@ -123,6 +126,8 @@ class HyperKvasir(MedicalDataModule):
 
     def _make_samples(self) -> DataFrame:
         tree = find_tree(self.root)
+        log = logger.info if tree.complete else logger.warning
+        log("Hyper-Kvasir under %s, found of the official count: %s.", self.root, tree.report())
         normals = _normal_rows(tree)
         polyps = [_polyp_row(image, mask) for image, mask in tree.polyps]
         if not polyps:

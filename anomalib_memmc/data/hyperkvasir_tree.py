@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from anomalib_memmc.data.errors import DatasetError, DatasetNotFoundError
-
-logger = logging.getLogger(__name__)
 
 LABELED = "labeled-images"
 SEGMENTED = "segmented-images"
@@ -60,7 +57,7 @@ def find_tree(root: Path) -> HyperKvasirTree:
         root: The folder that holds ``labeled-images`` and ``segmented-images``, or the archives' own top folders.
 
     Returns:
-        The files; classes without a folder are empty. A shortfall is logged as a warning.
+        The files; classes without a folder are empty.
 
     Raises:
         DatasetNotFoundError: If there is no such tree at all.
@@ -75,13 +72,10 @@ def find_tree(root: Path) -> HyperKvasirTree:
         missing = " and ".join(name for name, place in ((LABELED, labeled), (SEGMENTED, segmented)) if place is None)
         msg = f"No {missing} of Hyper-Kvasir under {root}: {_contents(root)}. Expected {TREE}. {SOURCE}."
         raise DatasetNotFoundError(msg)
-    tree = HyperKvasirTree(
+    return HyperKvasirTree(
         normals={name: _images(labeled / place) for name, place in NORMAL_CLASSES.items()},
         polyps=_pair_masks(_images(segmented / "images"), _images(segmented / "masks")),
     )
-    log = logger.info if tree.complete else logger.warning
-    log("Hyper-Kvasir under %s, found of the official count: %s.", root, tree.report())
-    return tree
 
 
 def _folders(root: Path) -> list[Path]:

@@ -20,6 +20,7 @@ from anomalib_memmc.data.errors import ImageReadError
 MASK_THRESHOLD = 128
 LOSSY_SUFFIXES = {".jpg", ".jpeg"}
 EIGHT_BIT_MODES = {"1": "L", "L": "L", "LA": "L", "La": "L"}  # everything else with 8 bits a channel becomes RGB
+TIFF_BITS, TIFF_SAMPLE_FORMAT = 258, 339
 DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -96,7 +97,8 @@ def _decode(path: Path) -> NDArray:
     try:
         with PilImage.open(path) as image:
             if image.mode in DEEP_MODES:
-                return np.array(image)
+                pixels = np.array(image)
+                return pixels.view(np.uint32) if _is_unsigned_32_bit(image) else pixels
             return np.array(image.convert(EIGHT_BIT_MODES.get(image.mode, "RGB")))
     except FileNotFoundError as error:
         msg = f"The image {path} does not exist. Check the path, or take it out of the data set."
@@ -107,6 +109,12 @@ def _decode(path: Path) -> NDArray:
             f"does not know: copy it again, convert it to PNG, or take it out of the data set."
         )
         raise ImageReadError(msg) from error
+
+
+def _is_unsigned_32_bit(image: PilImage.Image) -> bool:
+    """Whether an image is a TIFF of unsigned 32-bit pixels, which Pillow reads as signed ones."""
+    tags = getattr(image, "tag_v2", {})
+    return image.mode == "I" and tags.get(TIFF_BITS) == (32,) and tags.get(TIFF_SAMPLE_FORMAT, (1,)) == (1,)
 
 
 def _stretch(pixels: NDArray, path: Path) -> NDArray[np.float32]:

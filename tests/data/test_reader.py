@@ -61,6 +61,13 @@ def test_a_deep_ramp_stays_a_ramp_whatever_its_bits(tmp_path: Path, name: str, b
     np.testing.assert_allclose(image[0].numpy(), ramp / ramp.max(), atol=1e-5)
 
 
+def test_unsigned_32_bit_tiff_does_not_wrap(tmp_path: Path) -> None:
+    wide = RAMP.astype(np.uint32) * 65000
+    tifffile = pytest.importorskip("tifffile", reason="Pillow writes no unsigned 32-bit TIFF")
+    tifffile.imwrite(tmp_path / "a.tif", wide)
+    np.testing.assert_allclose(read_image(tmp_path / "a.tif")[0].numpy(), wide / wide.max(), atol=1e-5)
+
+
 def test_a_deep_image_of_one_value_is_black(tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 8), 3000, dtype=np.uint16)).save(tmp_path / "a.png")
     assert torch.equal(torch.as_tensor(read_image(tmp_path / "a.png")), torch.zeros(3, 8, 8))
