@@ -1,4 +1,3 @@
-# SPDX-License-Identifier: Apache-2.0
 """Localisation as in the paper's Table 3: mean IoU over random groups of anomalous images."""
 
 import logging

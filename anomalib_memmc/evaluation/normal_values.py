@@ -1,4 +1,3 @@
-# SPDX-License-Identifier: Apache-2.0
 """What the normal validation images look like: their scores, gathered over batches and processes."""
 
 import math

@@ -1,4 +1,3 @@
-# SPDX-License-Identifier: Apache-2.0
 """Thresholds from normal images, and scores that never tie."""
 
 from typing import Any
@@ -33,8 +32,8 @@ class NormalQuantilePostProcessor(PostProcessor):
 
     which is 0.5 at the threshold, strictly increasing and never quite 0 or 1 (ours). The scale is the distance from
     the median to the quantile of the normals, so that a typical normal image comes out near 0.25; it is at least 1 %
-    of the threshold, and 1 where both are zero. In float32, scores 100 scales above the
-    threshold stay apart if they differ by more than 1 in 80,000, at 1,000 scales by 1 in 8,000.
+    of the threshold, and 1 where both are zero. In float32, scores 100 scales above the threshold stay apart if they
+    differ by more than 1 in 80,000, at 1,000 scales by 1 in 8,000.
 
     The same tensor operations run in ``Trainer.test`` and in the exported graph. Never validated, scores pass through
     unchanged, as in anomalib. anomalib's buffers and so its checkpoint keys are kept: ``image_min`` and ``image_max``

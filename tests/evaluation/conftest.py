@@ -1,4 +1,3 @@
-# SPDX-License-Identifier: Apache-2.0
 """A model that scores an image by its brightness, and a folder of images for it."""
 
 from types import SimpleNamespace

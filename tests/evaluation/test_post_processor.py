@@ -1,4 +1,3 @@
-# SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
 import torch

@@ -1,0 +1,66 @@
+"""Trivial baselines: numbers no model is needed for, that may tell anomalous from normal images all the same.
+
+Where one of them separates the classes, the two were not taken alike (other hospital, other device, other file format),
+and a model may score by the same difference. Intensity and blur are measured on what the model is given, after
+resizing and cropping; size and aspect ratio on the file.
+"""
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+NAMES = {
+    "mean_intensity": "mean intensity",
+    "blur": "variance of Laplacian",
+    "file_bytes": "file size in bytes",
+    "aspect_ratio": "width / height of file",
+}
+"""Column of the prediction table -> what it is called in print."""
+
+
+def mean_intensity(images: Tensor) -> Tensor:
+    """Mean over pixels and channels.
+
+    Args:
+        images: (B, C, H, W), any range.
+
+    Returns:
+        (B,), in the units of ``images``.
+    """
+    return images.float().mean(dim=(1, 2, 3))
+
+
+def laplacian_variance(images: Tensor) -> Tensor:
+    """Variance of the Laplacian of the channels' mean: the common measure of sharpness, low in blurred images.
+
+    The four-neighbour Laplacian, at interior pixels.
+
+    Args:
+        images: (B, C, H, W), any range, H and W >= 3.
+
+    Returns:
+        (B,), in squared units of ``images``, >= 0.
+    """
+    grey = images.float().mean(dim=1, keepdim=True)
+    kernel = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]], device=grey.device)
+    return functional.conv2d(grey, kernel.view(1, 1, 3, 3)).var(dim=(1, 2, 3), correction=0)
+
+
+def file_bytes(path: str | Path) -> float:
+    """Size of a file in bytes; NaN if it cannot be read."""
+    try:
+        return float(Path(path).stat().st_size)
+    except OSError:
+        return float("nan")
+
+
+def aspect_ratio(path: str | Path) -> float:
+    """Width divided by height of an image file, from its header alone; NaN if Pillow cannot read it."""
+    try:
+        with Image.open(path) as image:
+            return image.width / image.height
+    except (OSError, ValueError):
+        return float("nan")
