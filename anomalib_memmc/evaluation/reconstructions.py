@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
+from lightning.pytorch.trainer.states import TrainerFn
 
 from .picture import ReconstructionRow, draw_reconstructions, paste_hidden
 
@@ -87,13 +88,13 @@ class ReconstructionPictures(Callback):
     ) -> None:
         """Keep the first validation images, in the first full validation of a fit."""
         del pl_module, outputs, batch_idx, dataloader_idx
-        if self.every_n_epochs and trainer.is_global_zero and trainer.training and not trainer.sanity_checking:
+        if self.every_n_epochs and trainer.is_global_zero and _is_fitting(trainer):
             self._validation.offer(batch)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Settle on the validation images."""
         del pl_module
-        if not trainer.sanity_checking:
+        if _is_fitting(trainer):
             self._validation.close()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -189,6 +190,11 @@ class _Selection:
         anomalous = self.images.get(True, [])
         num_normal = min(len(normal), max(self.size // 2, self.size - len(anomalous)))
         return normal[:num_normal] + anomalous[: self.size - num_normal]
+
+
+def _is_fitting(trainer: Trainer) -> bool:
+    """Whether a validation belongs to a fit, and not to its sanity check."""
+    return trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
 
 
 @contextmanager
