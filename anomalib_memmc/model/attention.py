@@ -75,8 +75,8 @@ class MemoryAttention(nn.Module):
         """
         query, key, value = self.qkv(x).chunk(3, dim=-1)
         if self.memory_key is not None and self.memory_value is not None:
-            key = torch.cat([key, self.memory_key.to(key.dtype).expand(len(x), -1, -1)], dim=1)
-            value = torch.cat([value, self.memory_value.to(value.dtype).expand(len(x), -1, -1)], dim=1)
+            key = torch.cat([key, self.memory_key.to(key.dtype).expand(x.shape[0], -1, -1)], dim=1)
+            value = torch.cat([value, self.memory_value.to(value.dtype).expand(x.shape[0], -1, -1)], dim=1)
         return self.proj(_attend(query, key, value, self.num_heads))
 
 
@@ -131,7 +131,7 @@ class MultiLevelCrossAttention(nn.Module):
         Returns:
             Fused tokens (B, N, D).
         """
-        num_levels, batch, tokens = len(levels), *x.shape[:2]
+        num_levels, batch, tokens = levels.shape[0], *x.shape[:2]
         key, value = self.key_value(levels.flatten(0, 1)).chunk(2, dim=-1)
         query = self.query(x).expand(num_levels, -1, -1, -1).flatten(0, 1)
         context = self.proj(_attend(query, key, value, self.num_heads)).unflatten(0, (num_levels, batch))

@@ -111,6 +111,6 @@ class Decoder(nn.Module):
     def _with_mask_tokens(self, x: Tensor, visible: Tensor) -> Tensor:
         """Put the visible tokens in their places among mask tokens: (B, 1 + V, D) -> (B, 1 + N, D)."""
         num_patches = self.pos_embed.shape[1] - 1
-        canvas = self.mask_token.to(x.dtype).expand(len(x), num_patches, -1)
+        canvas = self.mask_token.to(x.dtype).expand(x.shape[0], num_patches, -1)
         patches = canvas.scatter(1, visible[..., None].expand(-1, -1, x.shape[-1]), x[:, 1:])
         return torch.cat([x[:, :1], patches], dim=1)

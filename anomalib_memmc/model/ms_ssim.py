@@ -98,17 +98,21 @@ def ms_ssim_map(x: Tensor, y: Tensor) -> Tensor:
         terms = ms_ssim_terms(x.float().clamp(0, 1), y.float().clamp(0, 1))
         weights = [weight * sum(WEIGHTS) / sum(WEIGHTS[: len(terms)]) for weight in WEIGHTS[: len(terms)]]
         similarity = torch.ones_like(terms[0])
-        for term, weight in zip(terms, weights, strict=True):
-            similarity = similarity * _stretch(term.clamp(min=0), x.shape[-2:]) ** weight
+        for scale, (term, weight) in enumerate(zip(terms, weights, strict=True)):
+            similarity = similarity * _stretch(term.clamp(min=0), 2**scale, x.shape[-2:]) ** weight
         return (1 - similarity.mean(dim=-3, keepdim=True)).clamp(0, 1)
 
 
-def _stretch(x: Tensor, size: torch.Size) -> Tensor:
-    """Bilinear enlargement of (..., C, h, w) to (..., C, *size)."""
-    if x.shape[-2:] == size:
+def _stretch(x: Tensor, factor: int, size: torch.Size) -> Tensor:
+    """Bilinear enlargement of (..., C, h, w) by a factor, to (..., C, *size).
+
+    ``_halve`` pads odd sides before their first pixel, so that what is too much is cut off there.
+    """
+    if factor == 1:
         return x
-    stretched = functional.interpolate(x.flatten(0, -4), size=size, mode="bilinear", align_corners=False)
-    return stretched.view(*x.shape[:-2], *size)
+    enlarged = [side * factor for side in x.shape[-2:]]
+    stretched = functional.interpolate(x.flatten(0, -4), size=enlarged, mode="bilinear", align_corners=False)
+    return stretched[..., -size[0] :, -size[1] :].reshape(*x.shape[:-2], *size)
 
 
 def _halve(x: Tensor) -> Tensor:

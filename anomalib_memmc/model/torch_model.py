@@ -202,7 +202,8 @@ class MemMCMAEModel(nn.Module):
         """
         images = self._check(images)
         if masks is None:
-            masks, visible = self.bank.expand(len(images), -1, -1), self.bank_visible.expand(len(images), -1, -1)
+            batch = images.shape[0]  # len() would fix it in an exported graph
+            masks, visible = self.bank.expand(batch, -1, -1), self.bank_visible.expand(batch, -1, -1)
         else:
             masks = self._check_masks(masks, len(images)).to(images.device)
             visible = visible_indices(masks)
@@ -279,7 +280,7 @@ class MemMCMAEModel(nn.Module):
         index = visible.flatten(1)[..., None].expand(-1, -1, tokens.shape[-1])
         tokens = tokens.gather(1, index).unflatten(1, visible.shape[1:]).flatten(0, 1)
         visible = visible.flatten(0, 1)
-        cls_token = (self.cls_token + self.pos_embed[:, :1]).to(tokens.dtype).expand(len(tokens), -1, -1)
+        cls_token = (self.cls_token + self.pos_embed[:, :1]).to(tokens.dtype).expand(tokens.shape[0], -1, -1)
         encoded, levels = self.encoder(torch.cat([cls_token, tokens], dim=1), self.levels)
         return self.decoder(encoded, levels, visible)
 

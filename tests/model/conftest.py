@@ -1,0 +1,36 @@
+"""Tiny models with fixed weights."""
+
+import pytest
+import torch
+
+from anomalib_memmc.model.torch_model import MemMCMAEModel
+
+TINY = {
+    "image_size": (32, 48),
+    "patch_size": 8,
+    "encoder_dim": 32,
+    "encoder_depth": 3,
+    "encoder_heads": 4,
+    "decoder_dim": 16,
+    "decoder_depth": 3,
+    "decoder_heads": 2,
+    "memory_slots": 5,
+    "num_masks": 4,
+}
+PLAIN = {"memory_slots": 0, "multi_level": False, "long_skips": False}
+
+
+@pytest.fixture
+def build():
+    """Make a tiny model in evaluation mode; arguments override ``TINY``."""
+
+    def make(seed: int = 0, **overrides) -> MemMCMAEModel:
+        torch.manual_seed(seed)
+        return MemMCMAEModel(**{**TINY, **overrides}).eval()
+
+    return make
+
+
+@pytest.fixture
+def images():
+    return torch.rand(3, 3, 32, 48, generator=torch.Generator().manual_seed(1))

@@ -1,0 +1,123 @@
+"""The MS-SSIM map against the published scalar, and its own promises."""
+
+import pytest
+import torch
+from pytorch_msssim import ms_ssim
+
+from anomalib_memmc.model.ms_ssim import WEIGHTS, ms_ssim_map, ms_ssim_terms, num_scales
+
+
+def pair(*shape, noise=0.15, seed=0):
+    """Smooth images and distorted copies."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(*shape[:2], 9, 9, generator=generator)
+    x = torch.nn.functional.interpolate(coarse, size=shape[2:], mode="bicubic").clamp(0, 1)
+    return x, (x * 0.9 + noise * torch.rand(shape, generator=generator)).clamp(0, 1)
+
+
+SIZES = [(161, 161), (176, 192), (177, 230), (224, 224), (163, 301)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_terms_give_the_published_scalar(size):
+    x, y = pair(2, 3, *size)
+    product = torch.ones(2, 3)
+    for term, weight in zip(ms_ssim_terms(x, y), WEIGHTS, strict=True):
+        product = product * term[..., 5:-5, 5:-5].mean(dim=(-2, -1)).clamp(min=0) ** weight
+    expected = ms_ssim(x, y, data_range=1.0, size_average=False)
+    torch.testing.assert_close(product.mean(dim=1), expected, atol=1e-5, rtol=0)
+    assert (expected < 0.99).all()
+
+
+@pytest.mark.parametrize("size", [(224, 224), (176, 192)])
+@pytest.mark.parametrize("noise", [0.02, 0.15, 0.5])
+def test_mean_of_the_map_is_near_the_scalar(size, noise):
+    x, y = pair(2, 3, *size, noise=noise)
+    scalar = 1 - ms_ssim(x, y, data_range=1.0, size_average=False)
+    torch.testing.assert_close(ms_ssim_map(x, y).mean(dim=(1, 2, 3)), scalar, atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(11, 11), (32, 48), (65, 90), (224, 224)])
+def test_zero_on_identical_images(size):
+    for x in (pair(2, 3, *size)[0], torch.zeros(2, 3, *size), torch.ones(2, 3, *size)):
+        result = ms_ssim_map(x, x)
+        assert result.shape == (2, 1, *size)
+        assert not result.any()
+
+
+def test_symmetric_and_bounded():
+    x, y = pair(2, 3, 48, 64, noise=0.8)
+    torch.testing.assert_close(ms_ssim_map(x, y), ms_ssim_map(y, x), atol=1e-4, rtol=0)
+    for other in (y, 1 - x, torch.zeros_like(x), (x > 0.5).float()):
+        result = ms_ssim_map(x, other)
+        assert torch.isfinite(result).all()
+        assert 0 <= result.min() <= result.max() <= 1
+
+
+@pytest.mark.parametrize("size", [(128, 128), (176, 192), (163, 177), (225, 299)])
+@pytest.mark.parametrize("at", [(30, 30), (64, 90), (75, 66)])
+def test_an_error_stays_where_it_is(size, at):
+    x = torch.full((1, 1, *size), 0.5)
+    y = x.clone()
+    y[..., at[0] - 1 : at[0] + 2, at[1] - 1 : at[1] + 2] = 0.8  # 3 x 3, centred at `at`
+    result = ms_ssim_map(x, y)[0, 0]
+    for axis, position in enumerate(at):
+        profile = result.sum(dim=1 - axis)
+        centre = (profile * torch.arange(len(profile))).sum() / profile.sum()
+        assert centre.item() == pytest.approx(position, abs=1)
+    row, column = divmod(result.argmax().item(), size[1])
+    assert max(abs(row - at[0]), abs(column - at[1])) <= 2
+
+
+@pytest.mark.parametrize(
+    ("size", "scales"), [((11, 11), 1), ((20, 99), 1), ((21, 30), 2), ((48, 64), 3), ((128, 128), 4), ((161, 400), 5)]
+)
+def test_small_images_use_fewer_scales(size, scales):
+    x, y = pair(1, 1, *size)
+    assert num_scales(*size) == len(ms_ssim_terms(x, y)) == scales
+    assert ms_ssim_map(x, y).shape == (1, 1, *size)
+
+
+@pytest.mark.parametrize("size", [(10, 64), (64, 10), (1, 1)])
+def test_too_small(size):
+    x = torch.rand(1, 1, *size)
+    with pytest.raises(ValueError, match="at least 11"):
+        ms_ssim_map(x, x)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 32, 33), (1, 1, 32, 32), (3, 32, 32)])
+def test_different_shapes(shape):
+    with pytest.raises(ValueError, match="shape"):
+        ms_ssim_map(torch.rand(1, 3, 32, 32), torch.rand(shape))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(dtype):
+    x, y = (image.to(dtype) for image in pair(2, 3, 48, 64))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = ms_ssim_map(x, y)
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result, ms_ssim_map(x.float(), y.float()), atol=0, rtol=0)
+    assert torch.isfinite(result).all()
+
+
+def test_values_outside_0_1_are_clamped():
+    x, y = pair(1, 3, 48, 64)
+    torch.testing.assert_close(ms_ssim_map(x * 4 - 1, y), ms_ssim_map((x * 4 - 1).clamp(0, 1), y), atol=0, rtol=0)
+
+
+def test_batch_independence_and_broadcast():
+    x, y = pair(6, 3, 48, 64)
+    together = ms_ssim_map(x, y)
+    for index in range(6):
+        alone = ms_ssim_map(x[index : index + 1], y[index : index + 1])
+        torch.testing.assert_close(together[index : index + 1], alone, atol=1e-6, rtol=0)
+    views = ms_ssim_map(x.view(2, 3, 3, 48, 64), y[::3].unsqueeze(1))
+    assert views.shape == (2, 3, 1, 48, 64)
+    torch.testing.assert_close(views[1, 2], ms_ssim_map(x[5:6], y[3:4])[0], atol=1e-6, rtol=0)
+
+
+def test_channels_are_averaged():
+    x, y = pair(1, 3, 48, 64)
+    single = torch.stack([ms_ssim_map(x[:, c : c + 1], y[:, c : c + 1]) for c in range(3)]).mean(dim=0)
+    torch.testing.assert_close(ms_ssim_map(x, y), single, atol=1e-6, rtol=0)
