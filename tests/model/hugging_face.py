@@ -38,6 +38,11 @@ def make_mae(side: int = 32, seed: int = 0) -> ViTMAEForPreTraining:
     return mae
 
 
+def encoder_layers(mae: ViTMAEForPreTraining) -> torch.nn.ModuleList:
+    """The blocks of the encoder, under the names of transformers 5 or 4."""
+    return mae.vit.layers if hasattr(mae.vit, "layers") else mae.vit.encoder.layer
+
+
 def widen(mae: ViTMAEForPreTraining, rows: int, columns: int) -> None:
     """Give it a grid that is not square; its configuration has no word for that."""
     embeddings, decoder, side = mae.vit.embeddings, mae.decoder, 8
