@@ -41,7 +41,14 @@ DATA = {
         "num_test_anomalous": 2,
         "num_val_normal": 1,
         "num_workers": 0,
-        "train_augmentations": {"class_path": "torchvision.transforms.v2.RandomHorizontalFlip"},
+        "train_augmentations": {
+            "class_path": "torchvision.transforms.v2.Compose",
+            "init_args": {
+                "transforms": [
+                    {"class_path": "torchvision.transforms.v2.RandomHorizontalFlip", "init_args": {"p": 0.5}}
+                ]
+            },
+        },
     },
 }
 TRAINER = {"accelerator": "cpu", "enable_progress_bar": False, "max_epochs": 1}
@@ -183,6 +190,7 @@ def test_killed_job_shows_the_end_of_its_log(folder, monkeypatch, capsys):
         (["--seed", "1"], "unknown key"),
         (["--seeds", "1"], "list of integers"),
         (["--models", "{a/b: null}"], "a/b"),
+        (["--models.A.epochs", "3"], "epochs in model A"),
         (["--base", "missing.yaml"], "missing.yaml"),
         (["seeds", "1"], "--key.sub VALUE"),
         (["--seeds"], "--key.sub VALUE"),
@@ -195,15 +203,17 @@ def test_mistakes_are_found_before_any_job(folder, started, capsys, arguments, m
 
 
 def test_base_is_shared_and_overridden(folder):
-    entry = {"init_args": {"memory_slots": 0}}
-    models = {"A": PADIM, "B": entry}
+    plain = {"data": {"init_args": {"train_augmentations": None}}, "trainer": {"max_steps": 1}}
+    models = {"A": {**PADIM, **plain}, "B": {"init_args": {"memory_slots": 0}}}
     write("benchmark.yaml", {"output": "out", "base": "base.yaml", "seeds": [0], "models": models})
     benchmark = load("benchmark.yaml", ["data.init_args.root=elsewhere"])
     padim, memmc = (job.config for job in benchmark.jobs)
     assert padim["model"] == PADIM
     assert memmc["model"]["init_args"] == {**MEMMC["init_args"], "memory_slots": 0}
-    assert padim["data"]["init_args"] == {**DATA["init_args"], "root": "elsewhere"}
-    assert padim["trainer"] == memmc["trainer"] == TRAINER
+    assert memmc["data"]["init_args"] == {**DATA["init_args"], "root": "elsewhere"}
+    assert padim["data"]["init_args"] == {**memmc["data"]["init_args"], "train_augmentations": None}
+    assert memmc["trainer"] == TRAINER
+    assert padim["trainer"] == {**TRAINER, "max_steps": 1}
 
 
 def test_base_is_relative_to_the_benchmarks_file(folder):

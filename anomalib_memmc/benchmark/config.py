@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 KEYS = {"output", "seeds", "base", "trainer", "data", "models"}
+MODEL_KEYS = {"class_path", "init_args", "data", "trainer"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Benchmark:
     optionally ``base``: a configuration of anomalib's command line, relative to the file's own folder. The base's
     ``data`` and ``trainer`` sections are completed and overridden by the benchmark's. Its ``model`` section is the
     starting point of the models that name the same class or none; so a benchmark shares a preset's settings and
-    names only what differs.
+    names only what differs. A model may override ``data`` and ``trainer`` for itself, such as augmentations that are
+    part of another model's recipe.
 
     Args:
         path: The YAML file.
@@ -69,18 +71,16 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Benchmark:
     config = _read(path, overrides)
     _check(config, path)
     base = _read(path.parent / config["base"]) if "base" in config else {}
-    data = merge(base.get("data"), config.get("data", {}))
-    trainer = merge(base.get("trainer", {}), config.get("trainer", {}))
     output = Path(config["output"])
+    shared = {
+        "model": base.get("model"),
+        "data": merge(base.get("data"), config.get("data", {})),
+        "trainer": merge(base.get("trainer", {}), config.get("trainer", {})),
+    }
     return Benchmark(
         output=output,
         jobs=[
-            Job(
-                model=name,
-                seed=seed,
-                config={"model": merge(base.get("model"), entry or {}), "data": data, "trainer": trainer},
-                folder=output / f"{name}-seed{seed}",
-            )
+            Job(name, seed, merge(shared, _sections(entry or {})), output / f"{name}-seed{seed}")
             for name, entry in config["models"].items()
             for seed in config["seeds"]
         ],
@@ -112,6 +112,13 @@ def merge(base: Any, override: Any) -> Any:
     return {**base, **{key: merge(base.get(key), value) for key, value in override.items()}}
 
 
+def _sections(entry: dict[str, Any]) -> dict[str, Any]:
+    """Turn a model's entry into the sections of a job's configuration."""
+    model = {key: value for key, value in entry.items() if key in {"class_path", "init_args"}}
+    others = {key: value for key, value in entry.items() if key not in model}
+    return {"model": model, **others}
+
+
 def class_name(section: dict[str, Any]) -> str:
     """Return the last part of a section's ``class_path``, or an empty string."""
     return str(section.get("class_path", "")).rpartition(".")[-1]
@@ -139,7 +146,10 @@ def _check(config: dict[str, Any], path: Path) -> None:
     if not isinstance(config["seeds"], list) or not all(type(seed) is int for seed in config["seeds"]):
         msg = f"{path}: seeds must be a list of integers, not {config['seeds']!r}."
         raise ValueError(msg)
-    for name in config["models"]:
+    for name, entry in config["models"].items():
+        if unknown := (entry or {}).keys() - MODEL_KEYS:
+            msg = f"{path}: unknown key(s) {', '.join(sorted(unknown))} in model {name}."
+            raise ValueError(msg)
         if not re.fullmatch(r"[\w+-]+", str(name)):
             msg = f"{path}: model name {name!r} names a folder; use letters, digits, '_', '+' and '-' only."
             raise ValueError(msg)

@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 import time
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ def parse(config: dict[str, Any]) -> tuple[ArgumentParser, Namespace]:
     parser.add_subclass_arguments(AnomalibDataModule, "data", fail_untyped=False, required=True)
     parser.add_class_arguments(Trainer, "trainer", fail_untyped=False, instantiate=False, sub_configs=True)
     try:
-        return parser, parser.parse_object(config)
+        return parser, parser.parse_object(deepcopy(config))  # jsonargparse changes what it parses
     except ArgumentError as error:
         raise ValueError(str(error)) from error
 
