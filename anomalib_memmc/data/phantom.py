@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,7 +45,8 @@ class Phantom(MedicalDataModule):
         num_train: Normal images to train with, including those held out for validation.
         num_test_normal: Normal images to test with.
         num_test_anomalous: Anomalous images to test with.
-        image_size: Side of the square images, in pixels, at least 32.
+        image_size: Side of the square images, in pixels, at least 32; two equal numbers are taken too, which is what
+            anomalib's ``get_datamodule`` makes of one.
         root: Folder of the painted pictures.
         num_val_normal: Images to hold out of the training ones for validation; ``None`` takes `val_split_ratio`.
         train_batch_size: Images a batch in training.
@@ -76,7 +77,7 @@ class Phantom(MedicalDataModule):
         num_train: int = 512,
         num_test_normal: int = 64,
         num_test_anomalous: int = 64,
-        image_size: int = 128,
+        image_size: int | Sequence[int] = 128,
         root: Path | str = "./datasets/Phantom",
         num_val_normal: int | None = None,
         train_batch_size: int = 32,
@@ -109,12 +110,13 @@ class Phantom(MedicalDataModule):
         if min(num_train, num_test_normal, num_test_anomalous) < 1:
             msg = "num_train, num_test_normal and num_test_anomalous must each be at least 1."
             raise ValueError(msg)
-        if image_size < SMALLEST:
-            msg = f"image_size must be at least {SMALLEST} pixels, found {image_size}."
+        sides = {image_size} if isinstance(image_size, int) else set(image_size)
+        if len(sides) != 1 or min(sides) < SMALLEST:
+            msg = f"image_size must be the side of a square of at least {SMALLEST} pixels, found {image_size}."
             raise ValueError(msg)
         self.kind = kind
         self.counts = dict(zip(FOLDERS, (num_train, num_test_normal, num_test_anomalous), strict=True))
-        self.image_size = image_size
+        self.image_size = sides.pop()
         self.root = Path(root)
 
     @property

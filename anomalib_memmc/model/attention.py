@@ -144,5 +144,6 @@ class MultiLevelCrossAttention(nn.Module):
             x, context = x.mean(dim=1, keepdim=True), context.mean(dim=2, keepdim=True)
         num_levels, batch, tokens = context.shape[:3]
         weight_x, weight_context = self.gate_weight.chunk(2, dim=1)
-        logits = torch.matmul(x.flatten(0, 1), weight_x) + torch.matmul(context.flatten(1, 2), weight_context)
-        return (logits + self.gate_bias).view(num_levels, batch, tokens, -1)
+        of_x = functional.linear(x, weight_x.mT.flatten(0, 1)).unflatten(-1, (num_levels, -1)).movedim(2, 0)
+        of_context = torch.matmul(context.flatten(1, 2), weight_context).view(num_levels, batch, tokens, -1)
+        return of_x + of_context + self.gate_bias[:, None]

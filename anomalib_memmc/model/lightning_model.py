@@ -17,7 +17,7 @@ from anomalib.visualization import ImageVisualizer, Visualizer
 from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn, optim
-from torchvision.transforms.v2 import Compose, Normalize, Resize
+from torchvision.transforms.v2 import Normalize
 
 from anomalib_memmc.evaluation import (
     IoU,
@@ -29,6 +29,7 @@ from anomalib_memmc.evaluation import (
 
 from .attention import Gate
 from .masking import MaskSampler
+from .pre_processor import ResizePreProcessor
 from .torch_model import ErrorMap, MemMCMAEModel, ScoreReduction, image_size_pair
 from .weights import WeightReport, load_mae_weights
 
@@ -246,7 +247,7 @@ class MemMCMAE(AnomalibModule):
 
     def configure_callbacks(self) -> Sequence[Callback] | Callback:
         """The components that are callbacks, the table of predictions and the pictures of reconstructions."""
-        callbacks = [*super().configure_callbacks(), PredictionTable()]
+        callbacks = [PredictionTable(), *super().configure_callbacks()]  # the table first: it notes raw scores
         if self.picture_every:
             callbacks.append(ReconstructionPictures(every_n_epochs=self.picture_every))
         return callbacks
@@ -278,7 +279,7 @@ class MemMCMAE(AnomalibModule):
     @staticmethod
     def configure_pre_processor(image_size: tuple[int, int] | None = None) -> PreProcessor:
         """Resize to ``image_size`` (224 x 224 by default); pixels stay in [0, 1]."""
-        return PreProcessor(transform=Compose([Resize(image_size or (224, 224), antialias=True)]))
+        return ResizePreProcessor(image_size or (224, 224))
 
     def configure_post_processor(self) -> PostProcessor:
         """Thresholds from normal validation images where there are no others."""

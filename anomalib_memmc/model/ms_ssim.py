@@ -4,7 +4,11 @@ Libraries give MS-SSIM as a scalar. Here every scale is filtered at full size (r
 image and multiplied, so that an error stays where it is.
 """
 
+import functools
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -15,6 +19,7 @@ _TAPS = 11
 _SIGMA = 1.5
 _C1 = 0.01**2
 _C2 = 0.03**2
+_FLOOR = 1e-3  # near 0 the exponents are so steep that rounding would show in the map
 
 
 def num_scales(height: int, width: int) -> int:
@@ -74,7 +79,7 @@ def ms_ssim_map(x: Tensor, y: Tensor) -> Tensor:
     """Per-pixel dissimilarity ``1 - MS-SSIM`` of two image batches.
 
     An 11-tap Gaussian (sigma 1.5) with reflect padding at each of up to five dyadic scales (fewer where the image is
-    too small, the exponents then rescaled to the same sum), negative terms set to 0, bilinear stretching, the
+    too small, the exponents then rescaled to the same sum), terms below 0.001 raised to it, bilinear stretching, the
     product over the scales with the standard exponents, and the mean over the channels (ours, after Wang et al. 2003).
     Always computed in float32, on values clamped to [0, 1].
 
@@ -83,7 +88,7 @@ def ms_ssim_map(x: Tensor, y: Tensor) -> Tensor:
         y: Images of the same shape. Further leading dimensions are allowed and broadcast.
 
     Returns:
-        Float32 tensor (B, 1, H, W): 0 where the images are equal, 1 at worst.
+        Float32 tensor (B, 1, H, W): 0 where the images are equal, 1 (0.999, by the floor) at worst.
 
     Raises:
         ValueError: If the images differ in channels or size, have fewer than four dimensions, or a side is shorter
@@ -99,7 +104,7 @@ def ms_ssim_map(x: Tensor, y: Tensor) -> Tensor:
         weights = [weight * sum(WEIGHTS) / sum(WEIGHTS[: len(terms)]) for weight in WEIGHTS[: len(terms)]]
         similarity = torch.ones_like(terms[0])
         for scale, (term, weight) in enumerate(zip(terms, weights, strict=True)):
-            similarity = similarity * _stretch(term.clamp(min=0), 2**scale, x.shape[-2:]) ** weight
+            similarity = similarity * _stretch(term.clamp(min=_FLOOR), 2**scale, x.shape[-2:]) ** weight
         return (1 - similarity.mean(dim=-3, keepdim=True)).clamp(0, 1)
 
 
@@ -122,13 +127,13 @@ def _halve(x: Tensor) -> Tensor:
     return halved.view(*x.shape[:-2], *halved.shape[-2:])
 
 
-def _blur_matrix(side: int, like: Tensor) -> Tensor:
+@functools.lru_cache(maxsize=32)
+def _blur_matrix(side: int) -> NDArray[np.float64]:
     """The 11-tap Gaussian with reflect padding as a matrix (side, side) that acts on a column of pixels."""
-    offsets = torch.arange(_TAPS, dtype=like.dtype, device=like.device) - _TAPS // 2
-    taps = torch.exp(-(offsets**2) / (2 * _SIGMA**2))
-    identity = torch.eye(side, dtype=like.dtype, device=like.device)
-    padded = functional.pad(identity[None], [_TAPS // 2] * 2, mode="reflect")[0]  # (side, side + 10)
-    return torch.stack([padded[:, k : k + side] * (taps[k] / taps.sum()) for k in range(_TAPS)]).sum(dim=0).T
+    offsets = np.arange(_TAPS) - _TAPS // 2
+    taps = np.exp(-(offsets**2) / (2 * _SIGMA**2))
+    padded = np.pad(np.eye(side), ((_TAPS // 2, _TAPS // 2), (0, 0)), mode="reflect")
+    return sum(padded[k : k + side] * tap for k, tap in enumerate(taps / taps.sum()))
 
 
 def _ssim_parts(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,10 +143,10 @@ def _ssim_parts(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     and likewise for the luminance. Equal images give exactly 1, and rounding stays small where images are flat. The
     Gaussian is applied as a matrix product, which is faster than a depthwise convolution on a CPU.
     """
-    rows, columns = _blur_matrix(x.shape[-2], x), _blur_matrix(x.shape[-1], x).T
+    rows, columns = (torch.tensor(_blur_matrix(side), dtype=x.dtype, device=x.device) for side in x.shape[-2:])
 
     def blur(image: Tensor) -> Tensor:
-        return rows @ (image @ columns)
+        return functional.linear(functional.linear(image, columns).mT, rows).mT
 
     difference = x - y
     mean_y, mean_d = blur(y), blur(difference)
