@@ -169,3 +169,21 @@ def test_decoder_block_and_levels(build, cross_residual):
     hidden = linear(normed(z, (16,), block.norm2.weight.double(), block.norm2.bias.double(), 1e-6), block.mlp.fc1)
     expected = z + linear(torch.nn.functional.gelu(hidden), block.mlp.fc2)
     torch.testing.assert_close(block(x, levels).double(), expected, atol=2e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_every_decoder_block_gets_the_normalised_levels(build):
+    decoder = randomise(build(multi_level=[1, 3]).decoder)
+    generator = torch.Generator().manual_seed(9)
+    encoded, levels = torch.randn(2, 7, 32, generator=generator), torch.randn(2, 2, 6, 32, generator=generator)
+    seen = []
+    for block in decoder.blocks:
+        block.cross_attn.register_forward_hook(lambda _module, args, _out: seen.append(args[1]))
+    decoder(encoded, levels, torch.arange(6).expand(2, -1))
+    deviation = (levels - levels.mean(dim=-1, keepdim=True)) / levels.std(dim=-1, keepdim=True, correction=0)
+    weight, bias = (
+        torch.stack([getattr(norm, kind) for norm in decoder.level_norms])[:, None, None] for kind in ("weight", "bias")
+    )
+    assert len(seen) == 3
+    for given in seen:
+        torch.testing.assert_close(given, deviation * weight + bias, atol=1e-4, rtol=0)

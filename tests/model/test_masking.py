@@ -22,6 +22,12 @@ def test_complementary_hides_every_patch_three_times_in_four(rounds):
     assert (masks.view(rounds, 4, 64).sum(dim=1) == 3).all()
 
 
+def test_incomplete_round_comes_last():
+    masks = complementary_masks(10, 64, 0.75, torch.Generator().manual_seed(0))
+    assert (masks[:8].view(2, 4, 64).sum(dim=1) == 3).all()
+    assert not (~masks[8] & ~masks[9]).any()
+
+
 def test_complementary_rounds_differ():
     masks = complementary_masks(8, 64, 0.75, torch.Generator().manual_seed(0))
     assert not torch.equal(masks[:4], masks[4:])

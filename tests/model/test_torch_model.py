@@ -147,11 +147,12 @@ def test_visible_patches_are_as_predicted(build, images):
 
 @torch.no_grad()
 def test_imagenet_statistics_stay_inside(build, images):
-    """Reconstructions are in [0, 1]: what the network calls 0 is the mean colour."""
+    """Reconstructions are in [0, 1]: what the network calls 0.5 is half a deviation above the mean colour."""
     model = build(normalize="imagenet")
     model.decoder.pred.weight.zero_()
-    model.decoder.pred.bias.zero_()
-    expected = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1).expand(3, 4, 3, 32, 48)
+    model.decoder.pred.bias.fill_(0.5)
+    expected = torch.tensor([0.485 + 0.229 / 2, 0.456 + 0.224 / 2, 0.406 + 0.225 / 2])
+    expected = expected.view(3, 1, 1).expand(3, 4, 3, 32, 48)
     torch.testing.assert_close(model.reconstruct(images).pixels, expected)
     plain = build()
     plain.load_state_dict(model.state_dict())
