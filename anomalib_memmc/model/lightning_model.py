@@ -4,11 +4,12 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from anomalib import LearningType
 from anomalib.data import Batch
+from anomalib.data.transforms.utils import extract_transforms_by_type
 from anomalib.metrics import AUPRO, AUROC, Evaluator, F1Score
 from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
@@ -17,6 +18,7 @@ from anomalib.visualization import ImageVisualizer, Visualizer
 from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn, optim
+from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Normalize
 
 from anomalib_memmc.evaluation import (
@@ -76,7 +78,7 @@ class MemMCMAE(AnomalibModule):
         warmup_epochs: Epochs of linear warm-up, per step; cosine decay to 0 follows.
         seed: Seed of the initial weights and, from the start of fit, of batches and masks. None leaves the random
             state alone.
-        picture_every: Save pictures of reconstructions every so many epochs while training (and once in a test); 0 = off.
+        picture_every: Save pictures of reconstructions every so many epochs of training, and in a test; 0 = off.
         pre_processor: Pre-processor or True for resizing to ``image_size``.
         post_processor: Post-processor or True for thresholds from normal images (``NormalQuantilePostProcessor``).
         evaluator: Evaluator or True for the metrics of ``configure_evaluator``.
@@ -131,6 +133,7 @@ class MemMCMAE(AnomalibModule):
             visualizer=visualizer,
         )
         _reject_normalize(self.pre_processor)
+        self.model: MemMCMAEModel
         self.max_epochs = max_epochs
         self.lr = lr
         self.lr_scaling = lr_scaling
@@ -204,10 +207,12 @@ class MemMCMAE(AnomalibModule):
             RuntimeError: If the loss is not finite.
         """
         del args, kwargs
-        loss = self.model(batch.image)
+        images = cast(Tensor, batch.image)
+        loss = self.model(images)
         self._require_finite(loss)
-        self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(batch.image))
-        self.log("lr", self.optimizers().param_groups[0]["lr"], prog_bar=True, batch_size=len(batch.image))
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(images))
+        self.log("lr", rate, prog_bar=True, batch_size=len(images))
         return loss
 
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
@@ -240,14 +245,17 @@ class MemMCMAE(AnomalibModule):
             {"params": [p for name, p in named if name in excluded], "weight_decay": 0.0},
         ]
         optimizer_class = {"adamw": optim.AdamW, "adam": optim.Adam}[self.optimizer]
-        optimizer = optimizer_class(groups, lr=self._peak_lr(), betas=(0.9, 0.95))
         total, warmup = self._steps()
+        optimizer = optimizer_class(groups, lr=self._peak_lr(), betas=(0.9, 0.95))
         schedule = _warmup_cosine(optimizer, warmup, total)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def configure_callbacks(self) -> Sequence[Callback] | Callback:
+    def configure_callbacks(self) -> Sequence[Callback]:
         """The components that are callbacks, the table of predictions and the pictures of reconstructions."""
-        callbacks = [PredictionTable(), *super().configure_callbacks()]  # the table first: it notes raw scores
+        callbacks = [
+            PredictionTable(),
+            *cast(Sequence[Callback], super().configure_callbacks()),
+        ]  # the table first: it notes raw scores
         if self.picture_every:
             callbacks.append(ReconstructionPictures(every_n_epochs=self.picture_every))
         return callbacks
@@ -288,17 +296,16 @@ class MemMCMAE(AnomalibModule):
     @staticmethod
     def configure_evaluator() -> Evaluator:
         """Image AUROC and F1; where there are masks also pixel AUROC, AUPRO, F1 and IoU by the paper's protocol."""
-        pixel_maps = {"fields": ["anomaly_map", "gt_mask"], "prefix": "pixel_", "strict": False}
-        pixel_masks = {"fields": ["pred_mask", "gt_mask"], "prefix": "pixel_", "strict": False}
+        maps, masks = ["anomaly_map", "gt_mask"], ["pred_mask", "gt_mask"]
         return Evaluator(
             test_metrics=[
                 AUROC(fields=["pred_score", "gt_label"], prefix="image_"),
                 F1Score(fields=["pred_label", "gt_label"], prefix="image_"),
-                AUROC(**pixel_maps),
-                AUPRO(**pixel_maps),
-                F1Score(**pixel_masks),
-                IoU(**pixel_masks),
-                OracleIoU(**pixel_maps),
+                AUROC(fields=maps, prefix="pixel_", strict=False),
+                AUPRO(fields=maps, prefix="pixel_", strict=False),
+                F1Score(fields=masks, prefix="pixel_", strict=False),
+                IoU(fields=masks, prefix="pixel_", strict=False),
+                OracleIoU(fields=maps, prefix="pixel_", strict=False),
             ]
         )
 
@@ -339,9 +346,11 @@ class MemMCMAE(AnomalibModule):
     def _peak_lr(self) -> float:
         if self.lr_scaling == "absolute":
             return self.lr
-        datamodule = getattr(self.trainer, "datamodule", None)
-        batch_size = getattr(datamodule, "train_batch_size", None) or self.trainer.train_dataloader.batch_size
-        return self.lr * batch_size * self.trainer.accumulate_grad_batches * self.trainer.world_size / _BATCH_OF_LINEAR_LR
+        loader = cast(DataLoader, self.trainer.train_dataloader)
+        batch_size = loader.batch_size or 1
+        return (
+            self.lr * batch_size * self.trainer.accumulate_grad_batches * self.trainer.world_size / _BATCH_OF_LINEAR_LR
+        )
 
     def _steps(self) -> tuple[int, int]:
         """Optimizer steps of the whole training and of its warm-up."""
@@ -365,7 +374,7 @@ def _warmup_cosine(optimizer: optim.Optimizer, warmup: int, total: int) -> optim
 def _reject_normalize(pre_processor: nn.Module | None) -> None:
     """Refuse a pre-processor that standardises pixels: scores would be wrong without a word."""
     transform = getattr(pre_processor, "transform", None)
-    if transform is not None and any(isinstance(module, Normalize) for module in transform.modules()):
+    if extract_transforms_by_type(transform, Normalize):
         msg = (
             "MemMCMAE takes pixels in [0, 1]: remove Normalize from the pre-processor, and pass "
             "normalize='imagenet' if the weights expect standardised pixels."

@@ -276,6 +276,7 @@ class MemMCMAEModel(nn.Module):
 
     def _predict(self, pixels: Tensor, visible: Tensor) -> Tensor:
         """Standardised pixels (B, C, H, W) and visible indices (B, M, V) -> patch values (B * M, N, P)."""
+        pixels = pixels.to(self.patch_embed.weight.dtype)
         tokens = self.patch_embed(pixels).flatten(2).transpose(1, 2) + self.pos_embed[:, 1:]
         index = visible.flatten(1)[..., None].expand(-1, -1, tokens.shape[-1])
         tokens = tokens.gather(1, index).unflatten(1, visible.shape[1:]).flatten(0, 1)

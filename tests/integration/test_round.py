@@ -85,7 +85,15 @@ def test_fit_leaves_finite_thresholds_and_a_safe_checkpoint(trained):
 def test_test_from_the_checkpoint_reports_every_metric(trained, datamodule, tmp_path):
     _, _, checkpoint = trained
     (results,) = engine_in(tmp_path).test(MemMCMAE(**SMALL), datamodule=datamodule, ckpt_path=checkpoint)
-    names = {"image_AUROC", "image_F1Score", "pixel_AUROC", "pixel_AUPRO", "pixel_F1Score", "pixel_IoU", "pixel_OracleIoU"}
+    names = {
+        "image_AUROC",
+        "image_F1Score",
+        "pixel_AUROC",
+        "pixel_AUPRO",
+        "pixel_F1Score",
+        "pixel_IoU",
+        "pixel_OracleIoU",
+    }
     assert names <= set(results)
     assert all(0 <= results[name] <= 1 for name in names)
     assert list(tmp_path.rglob("predictions.csv"))
@@ -133,12 +141,17 @@ def test_export_gives_the_numbers_of_a_test(export_type, trained, datamodule, tm
         prediction = TorchInferencer(path=exported, device="cpu").predict(image)
         score, anomaly_map = prediction.pred_score, prediction.anomaly_map
     elif export_type is ExportType.OPENVINO:
-        prediction = OpenVINOInferencer(path=exported, device="CPU", config=FULL_PRECISION).predict(image.permute(1, 2, 0).numpy())
+        monkeypatch.chdir(tmp_path)  # OpenVINO keeps a cache where it is called
+        prediction = OpenVINOInferencer(path=exported, device="CPU", config=FULL_PRECISION).predict(
+            image.permute(1, 2, 0).numpy()
+        )
         score, anomaly_map = prediction.pred_score, prediction.anomaly_map
     else:
         onnxruntime = pytest.importorskip("onnxruntime")
         session = onnxruntime.InferenceSession(exported)
-        outputs = dict(zip([o.name for o in session.get_outputs()], session.run(None, {"input": image[None].numpy()}), strict=True))
+        outputs = dict(
+            zip([o.name for o in session.get_outputs()], session.run(None, {"input": image[None].numpy()}), strict=True)
+        )
         score, anomaly_map = outputs["pred_score"], outputs["anomaly_map"]
     assert torch.as_tensor(score).detach().ravel().numpy() == pytest.approx(expected.pred_score.numpy(), abs=1e-5)
     difference = torch.as_tensor(anomaly_map).detach().squeeze() - expected.anomaly_map.squeeze()
