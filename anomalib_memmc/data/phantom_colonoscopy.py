@@ -55,7 +55,7 @@ def _wall(rng: Generator, x: Plane, y: Plane, lumen: tuple[float, float]) -> tup
     return frame.astype(np.float32), light.astype(np.float32)
 
 
-def _add_polyp(  # noqa: PLR0917
+def _add_polyp(
     rng: Generator,
     x: Plane,
     y: Plane,

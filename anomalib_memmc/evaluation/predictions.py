@@ -65,7 +65,7 @@ class PredictionTable(Callback):
         """Start an empty table."""
         self.on_test_start(trainer, pl_module)
 
-    def on_test_batch_end(  # noqa: PLR0917
+    def on_test_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
@@ -80,7 +80,7 @@ class PredictionTable(Callback):
         raw = _scores(outputs) if self._is_before_post_processor(trainer, pl_module) else None
         self._pending = (outputs, raw)
 
-    def on_predict_batch_end(  # noqa: PLR0917
+    def on_predict_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,

@@ -77,7 +77,7 @@ class ReconstructionPictures(Callback):
         if self.every_n_epochs and trainer.is_global_zero:
             self._training.offer(batch)
 
-    def on_validation_batch_end(  # noqa: PLR0917
+    def on_validation_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
@@ -111,7 +111,7 @@ class ReconstructionPictures(Callback):
         del trainer, pl_module
         self._test = _Selection(self.num_images)
 
-    def on_test_batch_end(  # noqa: PLR0917
+    def on_test_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
