@@ -43,7 +43,7 @@ class Scores(NamedTuple):
     Attributes:
         pred_score: Score of each image (B,).
         anomaly_map: Error of each pixel (B, 1, H, W).
-        score_std: Standard deviation of the image score over the masks (B,).
+        score_std: Standard deviation, over the masks, of the mean error of the hidden pixels (B,).
     """
 
     pred_score: Tensor
