@@ -13,7 +13,7 @@ class DecoderBlock(nn.Module):
     """Pre-norm transformer block: self-attention, cross-attention to the encoder's levels, MLP.
 
     With ``S = Y + SA(LN(Y))`` the block's output is ``Z + MLP(LN(Z))`` where ``Z`` is the gated sum over the levels of
-    eq. 2, or ``S`` itself where there are no levels: then this is the block of a plain MAE.
+    eq. 2, taken of ``LN(S)`` (pre-norm, ours), or ``S`` itself where there are no levels: the block of a plain MAE.
 
     Args:
         dim: Width of the decoder tokens.

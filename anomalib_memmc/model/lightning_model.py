@@ -38,6 +38,8 @@ from .weights import WeightReport, load_mae_weights
 logger = logging.getLogger(__name__)
 
 _BATCH_OF_LINEAR_LR = 256
+_COMPUTATION = ("cross_residual", "decoder_heads", "encoder_heads", "multi_level", "normalize")  # no shape shows these
+_SCORING = ("error_map", "mask_ratio", "mask_sampler", "mask_seed", "num_masks", "score_reduction")
 
 
 class MemMCMAE(AnomalibModule):
@@ -76,7 +78,7 @@ class MemMCMAE(AnomalibModule):
         optimizer: ``"adamw"`` (MAE) or ``"adam"``, whose decay is coupled (the paper's word).
         weight_decay: Weight decay of matrices; memory, tokens, biases and norms have none.
         warmup_epochs: Epochs of linear warm-up, per step; cosine decay to 0 follows.
-        seed: Seed of the initial weights and, from the start of fit, of batches and masks. None leaves the random
+        seed: Seed of the initial weights and, from the start of training, of batches and masks. None leaves the random
             state alone.
         picture_every: Save pictures of reconstructions every so many epochs of training, and in a test; 0 = off.
         pre_processor: Pre-processor or True for resizing to ``image_size``.
@@ -187,10 +189,10 @@ class MemMCMAE(AnomalibModule):
         logger.info(report.summary())
         return report
 
-    def on_fit_start(self) -> None:
-        """Seed batches, augmentations and masks, where a seed was given."""
+    def on_train_start(self) -> None:
+        """Seed batches, augmentations and masks, where a seed was given: anew for each process and resumed epoch."""
         if self.seed is not None:
-            seed_everything(self.seed, workers=True)
+            seed_everything(self.seed + self.global_rank + 10_007 * self.current_epoch, workers=True)
 
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """One step on a batch of normal images.
@@ -271,7 +273,7 @@ class MemMCMAE(AnomalibModule):
         Raises:
             ValueError: If the weights do not fit, naming the arguments that differ.
         """
-        self._require_same_shape(checkpoint)
+        self._require_same_model(checkpoint)
         super().on_load_checkpoint(checkpoint)
 
     @property
@@ -323,25 +325,25 @@ class MemMCMAE(AnomalibModule):
             )
             raise RuntimeError(msg)
 
-    def _require_same_shape(self, checkpoint: dict[str, Any]) -> None:
-        """Compare the checkpoint's tensors with the model's, and name the arguments behind a difference."""
-        ours = self.state_dict()
-        saved = {key: value for key, value in checkpoint.get("state_dict", {}).items() if key.startswith("model.")}
-        expected = {key: value.shape for key, value in ours.items() if key.startswith("model.")}
-        if {key: value.shape for key, value in saved.items()} == expected:
-            return
-        theirs = checkpoint.get("hyper_parameters", {})
-        differing = [
-            f"{name}={theirs[name]!r} (here {self.hparams[name]!r})"
-            for name in sorted(set(theirs) & set(self.hparams))
-            if theirs[name] != self.hparams[name]
-        ]
-        reason = "; ".join(differing) if differing else "it is not a MemMC-MAE checkpoint of this version"
-        msg = (
-            f"The checkpoint does not fit this model. It was trained with {reason}. "
-            "Pass the same --config, or the same model arguments, as for training."
-        )
-        raise ValueError(msg)
+    def _require_same_model(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights of another model, naming the arguments; warn where only the scoring differs."""
+        theirs, ours = (_plain(arguments) for arguments in (checkpoint.get("hyper_parameters", {}), dict(self.hparams)))
+        differing = [name for name in sorted(set(theirs) & set(ours)) if theirs[name] != ours[name]]
+        described = "; ".join(f"{name}={theirs[name]!r} (here {ours[name]!r})" for name in differing)
+        saved, expected = (_shapes(state) for state in (checkpoint.get("state_dict", {}), self.state_dict()))
+        if saved != expected or set(differing) & set(_COMPUTATION):
+            reason = f"trained with {described}" if differing else "not a MemMC-MAE checkpoint of this version"
+            msg = (
+                f"The checkpoint does not fit this model: it was {reason}. "
+                "Pass the same --config, or the same model arguments, as for training."
+            )
+            raise ValueError(msg)
+        if set(differing) & set(_SCORING):
+            logger.warning(
+                "The thresholds in the checkpoint were learnt with other scoring (%s): labels, masks, F1 and IoU do not "
+                "fit these scores until you validate again.",
+                described,
+            )
 
     def _peak_lr(self) -> float:
         if self.lr_scaling == "absolute":
@@ -360,6 +362,16 @@ class MemMCMAE(AnomalibModule):
             raise ValueError(msg)
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         return int(total), min(round(self.warmup_epochs * steps_per_epoch), int(total) // 2)
+
+
+def _plain(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments with tuples as lists, so that a configuration and a call compare alike."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
+
+
+def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
+    """Shapes of the torch model's tensors, without those of metrics and thresholds."""
+    return {name: value.shape for name, value in state.items() if name.startswith("model.")}
 
 
 def _warmup_cosine(optimizer: optim.Optimizer, warmup: int, total: int) -> optim.lr_scheduler.LRScheduler:

@@ -10,6 +10,8 @@ class LongSkips(nn.Module):
     """Adds the output of block i to the input of block ``depth - 1 - i`` (paper: "residual connections ... from
     earlier to later blocks"; the pairing and the scale are ours).
 
+    With an even depth the innermost pair are neighbours, and the connection scales what is there already.
+
     Each connection has a learnable scale that starts at zero, so that a pretrained network behaves as before at step 0.
 
     Args:

@@ -213,7 +213,7 @@ def _require_encoder(found: dict[str, Tensor], model: MemMCMAEModel, path: Path)
         theirs["encoder_dim"] = len(found["encoder.blocks.0.norm1.weight"])
     if "encoder_depth" not in theirs:
         msg = f"{path} holds no MAE encoder: none of its names is of a transformer block as original MAE, timm or "
-        msg += "Hugging Face name them."
+        msg += "Hugging Face name them. A checkpoint of MemMC-MAE itself goes to --ckpt_path."
         raise ValueError(msg)
     ours = {
         "encoder_depth": len(model.encoder.blocks),

@@ -134,6 +134,17 @@ def test_a_checkpoint_of_another_shape_names_the_argument(datamodule, tmp_path):
         )
 
 
+def test_a_checkpoint_of_the_same_shape_but_another_computation_is_refused(datamodule, tmp_path, caplog):
+    engine, _ = fit(datamodule, tmp_path, MemMCMAE(**TINY), max_epochs=1)
+    checkpoint = engine.trainer.checkpoint_callback.best_model_path
+    tester = Engine(default_root_dir=tmp_path, accelerator="cpu", logger=False)
+    for changed in ({"encoder_heads": 4}, {"cross_residual": True}, {"normalize": "imagenet"}):
+        with pytest.raises(ValueError, match=next(iter(changed))):
+            tester.test(MemMCMAE(**{**TINY, **changed}), datamodule=datamodule, ckpt_path=checkpoint)
+    tester.test(MemMCMAE(**{**TINY, "mask_seed": 5}), datamodule=datamodule, ckpt_path=checkpoint)
+    assert "mask_seed=0 (here 5)" in caplog.text
+
+
 def test_the_path_of_pretrained_weights_is_not_needed_again(datamodule, tmp_path):
     source = MemMCMAE(**TINY).model
     weights = {
