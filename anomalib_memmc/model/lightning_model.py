@@ -340,8 +340,8 @@ class MemMCMAE(AnomalibModule):
             raise ValueError(msg)
         if set(differing) & set(_SCORING):
             logger.warning(
-                "The thresholds in the checkpoint were learnt with other scoring (%s): labels, masks, F1 and IoU do not "
-                "fit these scores until you validate again.",
+                "The thresholds in the checkpoint were learnt with other scoring (%s): labels, masks, F1 and IoU do "
+                "not fit these scores until you validate again.",
                 described,
             )
 
