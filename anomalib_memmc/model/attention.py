@@ -131,12 +131,12 @@ class MultiLevelCrossAttention(nn.Module):
         Returns:
             Fused tokens (B, N, D).
         """
-        num_levels, batch, tokens = levels.shape[0], *x.shape[:2]
+        num_levels, batch = levels.shape[:2]
         key, value = self.key_value(levels.flatten(0, 1)).chunk(2, dim=-1)
         query = self.query(x).expand(num_levels, -1, -1, -1).flatten(0, 1)
         context = self.proj(_attend(query, key, value, self.num_heads)).unflatten(0, (num_levels, batch))
         gates = torch.sigmoid(self._gate_logits(x, context))
-        return (gates * context).view(num_levels, batch, tokens, -1).sum(dim=0) / math.sqrt(num_levels)
+        return (gates * context).sum(dim=0) / math.sqrt(num_levels)
 
     def _gate_logits(self, x: Tensor, context: Tensor) -> Tensor:
         """W_l [S, C_l] + b_l: (B, N, D), (L, B, N, D) -> (L, B, N or 1, D or 1)."""

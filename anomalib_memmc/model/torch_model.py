@@ -8,7 +8,7 @@ from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .attention import Gate, MemoryAttention
+from .attention import Gate
 from .decoder import Decoder
 from .encoder import Encoder
 from .masking import MaskSampler, mask_bank, num_visible, random_masks, visible_indices
@@ -20,6 +20,7 @@ ScoreReduction = Literal["mean", "max", "top_k"]
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
+_UNDECAYED = ("memory_key", "memory_value", "cls_token", "mask_token", "gate_bias")  # besides biases, norms and skips
 _SEQUENCES_PER_PASS = 80  # bounds the memory of scoring: images are scored in groups of this many masked views
 
 
@@ -201,16 +202,9 @@ class MemMCMAEModel(nn.Module):
             ValueError: If images or masks do not fit the model, or masks hide different numbers of patches.
         """
         images = self._check(images)
-        if masks is None:
-            batch = images.shape[0]  # len() would fix it in an exported graph
-            masks, visible = self.bank.expand(batch, -1, -1), self.bank_visible.expand(batch, -1, -1)
-        else:
-            masks = self._check_masks(masks, len(images)).to(images.device)
-            visible = visible_indices(masks)
-        predicted = self._predict(self._standardise(images), visible).float()
-        pixels = self._unpatchify(predicted).unflatten(0, masks.shape[:2]) * self.pixel_std + self.pixel_mean
-        hidden = self._mask_pixels(masks)
-        return Reconstruction(pixels, masks, torch.where(hidden, 0.5, images[:, None]))
+        masks = self._check_masks(self.bank if masks is None else masks, len(images)).to(images.device)
+        pixels = self._reconstruct(images, visible_indices(masks))
+        return Reconstruction(pixels, masks, torch.where(self._mask_pixels(masks), 0.5, images[:, None]))
 
     def score(self, images: Tensor) -> Scores:
         """Score images with the fixed mask bank.
@@ -233,23 +227,15 @@ class MemMCMAEModel(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters to keep out of weight decay: memory, tokens, skips, biases and norms."""
-        memory = {
-            f"{name}.{kind}"
-            for name, module in self.named_modules()
-            if isinstance(module, MemoryAttention) and module.memory_key is not None
-            for kind in ("memory_key", "memory_value")
-        }
-        tokens = {"cls_token", "decoder.mask_token"}
-        vectors = {name for name, parameter in self.named_parameters() if parameter.ndim < 2}
-        gates = {name for name, _ in self.named_parameters() if name.endswith("gate_bias")}
-        return memory | tokens | vectors | gates
+        return {name for name, value in self.named_parameters() if value.ndim < 2 or name.endswith(_UNDECAYED)}
 
     def _score(self, images: Tensor) -> Scores:
-        images = self._grey(images)
-        reconstruction = self.reconstruct(images)
-        masks = self._mask_pixels(reconstruction.masks).float()
+        images = self._check(images)
+        batch = images.shape[0]  # len() would fix it in an exported graph
+        pixels = self._reconstruct(images, self.bank_visible.expand(batch, -1, -1))
+        masks = self._mask_pixels(self.bank[None]).float()  # (1, M, 1, H, W), the same for every image
         target = images.float()[:, None]
-        pasted = torch.where(masks > 0, reconstruction.pixels, target)
+        pasted = torch.where(masks > 0, pixels, target)
         errors = self._errors(pasted, target) * masks  # (B, M, 1, H, W)
         counts = masks.sum(dim=1)
         seen = (counts > 0).float()
@@ -273,6 +259,11 @@ class MemMCMAEModel(nn.Module):
         if self.score_reduction == "max":
             return pixels.amax(dim=1)
         return pixels.topk(max(1, pixels.shape[1] // 10), dim=1).values.mean(dim=1)
+
+    def _reconstruct(self, images: Tensor, visible: Tensor) -> Tensor:
+        """Images (B, C, H, W) and visible indices (B, M, V) -> reconstructions (B, M, C, H, W) in about [0, 1]."""
+        predicted = self._predict(self._standardise(images), visible).float()
+        return self._unpatchify(predicted).unflatten(0, visible.shape[:2]) * self.pixel_std + self.pixel_mean
 
     def _predict(self, pixels: Tensor, visible: Tensor) -> Tensor:
         """Standardised pixels (B, C, H, W) and visible indices (B, M, V) -> patch values (B * M, N, P)."""
