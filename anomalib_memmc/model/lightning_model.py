@@ -30,6 +30,7 @@ from anomalib_memmc.evaluation import (
 )
 
 from .attention import Gate
+from .calibration import MeasureNormalErrors
 from .masking import MaskSampler
 from .pre_processor import ResizePreProcessor
 from .torch_model import ErrorMap, MemMCMAEModel, ScoreReduction, image_size_pair
@@ -70,7 +71,8 @@ class MemMCMAE(AnomalibModule):
         mask_seed: Seed of the evaluation masks.
         normalize: ``"none"`` or ``"imagenet"``, for pretrained weights that expect standardised pixels.
         error_map: ``"ms_ssim"`` (paper) or ``"mse"``.
-        score_reduction: ``"mean"`` of the map (paper), ``"max"``, or ``"top_k"`` (mean of the highest tenth).
+        score_reduction: ``"mean"`` of the map (paper), ``"max"``, ``"top_k"`` (mean of the highest tenth), or
+            ``"mahalanobis"``: distance from the maps of the normal training images, measured before each validation.
         pretrained: Path of an MAE checkpoint to start from; see ``load_mae_weights``.
         max_epochs: Epochs to train; None leaves it to the trainer.
         lr: Learning rate at the end of warm-up.
@@ -253,11 +255,13 @@ class MemMCMAE(AnomalibModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_callbacks(self) -> Sequence[Callback]:
-        """The components that are callbacks, the table of predictions and the pictures of reconstructions."""
+        """The components that are callbacks, the table of predictions, pictures, and what the score must measure."""
         callbacks = [
             PredictionTable(),
             *cast(Sequence[Callback], super().configure_callbacks()),
         ]  # the table first: it notes raw scores
+        if self.model.normal_errors is not None:
+            callbacks.append(MeasureNormalErrors())
         if self.picture_every:
             callbacks.append(ReconstructionPictures(every_n_epochs=self.picture_every))
         return callbacks
@@ -336,6 +340,12 @@ class MemMCMAE(AnomalibModule):
             msg = (
                 f"The checkpoint does not fit this model: it was {reason}. "
                 "Pass the same --config, or the same model arguments, as for training."
+            )
+            raise ValueError(msg)
+        if set(differing) & set(_SCORING) and self.model.normal_errors is not None:
+            msg = (
+                f"The errors of normal images in the checkpoint were measured with other scoring: {described}. "
+                "With score_reduction='mahalanobis', pass the same scoring arguments as for training."
             )
             raise ValueError(msg)
         if set(differing) & set(_SCORING):

@@ -1,7 +1,7 @@
 """MemMC-MAE as a plain torch module: loss in training, scores and maps in evaluation."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from anomalib.data import InferenceBatch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .attention import Gate
+from .calibration import NormalErrors
 from .decoder import Decoder
 from .encoder import Encoder
 from .masking import MaskSampler, mask_bank, num_visible, random_masks, visible_indices
@@ -16,7 +17,7 @@ from .ms_ssim import ms_ssim_map
 from .positions import sincos_positions
 
 ErrorMap = Literal["ms_ssim", "mse"]
-ScoreReduction = Literal["mean", "max", "top_k"]
+ScoreReduction = Literal["mean", "max", "top_k", "mahalanobis"]
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -80,8 +81,8 @@ class MemMCMAEModel(nn.Module):
         normalize: ``"none"`` trains on pixels in [0, 1]; ``"imagenet"`` standardises inside the model, for weights
             that were trained so. Reconstructions are in [0, 1] either way.
         error_map: ``"ms_ssim"`` (paper) or ``"mse"``.
-        score_reduction: Image score from the map: ``"mean"`` (paper), ``"max"``, or ``"top_k"``, the mean of the
-            highest tenth of the pixels.
+        score_reduction: Image score from the map: ``"mean"`` (paper), ``"max"``, ``"top_k"``, the mean of the highest
+            tenth of the pixels, or ``"mahalanobis"``, the map's distance from those of normal images (all ours).
 
     Raises:
         ValueError: If an argument is out of its range, with the reason.
@@ -118,8 +119,8 @@ class MemMCMAEModel(nn.Module):
         self.in_channels = in_channels
         self.mask_ratio = mask_ratio
         self.levels = _levels(multi_level, encoder_depth)
-        self.error_map = _one_of("error_map", error_map, ("ms_ssim", "mse"))
-        self.score_reduction = _one_of("score_reduction", score_reduction, ("mean", "max", "top_k"))
+        self.error_map = _one_of("error_map", error_map, get_args(ErrorMap))
+        self.score_reduction = _one_of("score_reduction", score_reduction, get_args(ScoreReduction))
 
         num_patches = self.grid[0] * self.grid[1]
         num_visible(num_patches, mask_ratio)
@@ -150,6 +151,9 @@ class MemMCMAEModel(nn.Module):
         mean, std = _pixel_statistics(_one_of("normalize", normalize, ("none", "imagenet")), in_channels)
         self.register_buffer("pixel_mean", mean, persistent=False)
         self.register_buffer("pixel_std", std, persistent=False)
+        # cells of half a patch: finer than the masks, coarse enough to estimate their covariance
+        cell_size = patch_size // 2 if patch_size % 2 == 0 else patch_size
+        self.normal_errors = NormalErrors(self.image_size, cell_size) if score_reduction == "mahalanobis" else None
         self._init_weights()
 
     def forward(self, images: Tensor) -> Tensor | InferenceBatch:
@@ -253,6 +257,8 @@ class MemMCMAEModel(nn.Module):
 
     def _reduce(self, anomaly_map: Tensor) -> Tensor:
         """Image score from the map, (B, 1, H, W) -> (B,)."""
+        if self.normal_errors is not None:
+            return self.normal_errors(anomaly_map)
         pixels = anomaly_map.flatten(1)
         if self.score_reduction == "mean":
             return pixels.mean(dim=1)

@@ -24,6 +24,7 @@ SMALL = {
     "memory_slots": 4,
     "num_masks": 4,
     "mask_sampler": "complementary",
+    "score_reduction": "mahalanobis",
     "picture_every": 1,
 }
 

@@ -1,12 +1,14 @@
 """Training through anomalib's engine: schedule, seeds, precision, what overrides what, and what failures say."""
 
+from copy import copy
+
 import pytest
 import torch
 from anomalib.data import ImageBatch
 from anomalib.engine import Engine
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback
-from torchvision.transforms.v2 import Compose, Normalize, Resize
+from torchvision.transforms.v2 import Compose, Normalize, RandomErasing, Resize
 
 from anomalib_memmc import MemMCMAE, Phantom
 
@@ -175,3 +177,50 @@ def test_size_that_the_patch_does_not_divide_is_refused_at_construction():
 def test_training_without_an_end_is_refused(datamodule, tmp_path):
     with pytest.raises(ValueError, match="max_epochs"):
         fit(datamodule, tmp_path, MemMCMAE(**TINY), max_epochs=-1)
+
+
+MAHALANOBIS = {**TINY, "score_reduction": "mahalanobis", "seed": 0}
+
+
+def normal_cells(model, datamodule):
+    """Root errors of the training images as a validation sees them, one by one."""
+    dataset = copy(datamodule.train_data)
+    dataset.augmentations = None
+    images = model.pre_processor.transform(torch.stack([item.image for item in dataset]))
+    errors = model.model.normal_errors
+    return torch.cat([errors.cells(model.model(image[None]).anomaly_map) for image in images])
+
+
+@pytest.mark.parametrize("trainer", [{}, {"limit_val_batches": 0}, {"check_val_every_n_epoch": 2, "max_epochs": 3}])
+def test_mahalanobis_knows_the_normal_images_under_the_last_weights(datamodule, tmp_path, trainer):
+    model = MemMCMAE(**MAHALANOBIS)
+    fit(datamodule, tmp_path, model, **trainer)
+    model.eval()
+    assert model.model.normal_errors.is_fitted
+    with torch.no_grad():
+        torch.testing.assert_close(
+            model.model.normal_errors.mean, normal_cells(model, datamodule).mean(dim=0), rtol=1e-4, atol=1e-5
+        )
+
+
+def test_mahalanobis_ignores_training_augmentations(datamodule, tmp_path):
+    measured = []
+    for augmentations in (None, RandomErasing(p=1.0, scale=(0.5, 0.5))):
+        datamodule.train_augmentations = augmentations
+        model = MemMCMAE(**MAHALANOBIS, lr=0)
+        fit(datamodule, tmp_path, model, max_epochs=1)
+        measured.append(model.model.normal_errors.mean)
+        assert ("RandomErasing" in repr(datamodule.train_data.augmentations)) == (augmentations is not None)
+    datamodule.train_augmentations = None
+    torch.testing.assert_close(*measured)
+
+
+def test_mahalanobis_is_in_the_checkpoint_and_refuses_other_masks(datamodule, tmp_path):
+    model = MemMCMAE(**MAHALANOBIS)
+    engine, _ = fit(datamodule, tmp_path, model)
+    checkpoint = engine.trainer.checkpoint_callback.best_model_path
+    loaded = MemMCMAE.load_from_checkpoint(checkpoint, weights_only=True).model.normal_errors
+    torch.testing.assert_close(loaded.whitening, model.model.normal_errors.whitening)
+    tester = Engine(default_root_dir=tmp_path, accelerator="cpu", logger=False)
+    with pytest.raises(ValueError, match=r"measured with other scoring.*num_masks=4 \(here 8\)"):
+        tester.test(MemMCMAE(**{**MAHALANOBIS, "num_masks": 8}), datamodule=datamodule, ckpt_path=checkpoint)
