@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from copy import copy
-from typing import cast
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -101,13 +101,12 @@ class MeasureNormalErrors(Callback):
             self._measure(trainer, pl_module)
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        model = cast(nn.Module, pl_module.model)
-        errors = cast(NormalErrors, model.normal_errors)
+        model = cast(Any, pl_module.model)
         was_training = model.training
         model.eval()
         with torch.no_grad(), trainer.precision_plugin.val_step_context():
-            maps = (model(images).anomaly_map for images in _normal_images(trainer, pl_module))
-            errors.fit(torch.cat([errors.cells(anomaly_map) for anomaly_map in maps]))
+            cells = [model.error_cells(images) for images in _normal_images(trainer, pl_module)]
+            model.normal_errors.fit(torch.cat(cells))
         model.train(was_training)
         self._measured_at = trainer.global_step
 

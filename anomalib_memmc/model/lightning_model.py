@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 _BATCH_OF_LINEAR_LR = 256
 _COMPUTATION = ("cross_residual", "decoder_heads", "encoder_heads", "multi_level", "normalize")  # no shape shows these
-_SCORING = ("error_map", "mask_ratio", "mask_sampler", "mask_seed", "num_masks", "score_reduction")
+_SCORING = ("blur_sigma", "error_map", "mask_ratio", "mask_sampler", "mask_seed", "num_masks", "score_reduction")
 
 
 class MemMCMAE(AnomalibModule):
@@ -73,6 +73,7 @@ class MemMCMAE(AnomalibModule):
         error_map: ``"ms_ssim"`` (paper) or ``"mse"``.
         score_reduction: ``"mean"`` of the map (paper), ``"max"``, ``"top_k"`` (mean of the highest tenth), or
             ``"mahalanobis"``: distance from the maps of the normal training images, measured before each validation.
+        blur_sigma: Gaussian blur of the map in pixels, as PaDiM and PatchCore do (ours); 0 = off (paper).
         pretrained: Path of an MAE checkpoint to start from; see ``load_mae_weights``.
         max_epochs: Epochs to train; None leaves it to the trainer.
         lr: Learning rate at the end of warm-up.
@@ -115,6 +116,7 @@ class MemMCMAE(AnomalibModule):
         normalize: Literal["none", "imagenet"] = "none",
         error_map: ErrorMap = "ms_ssim",
         score_reduction: ScoreReduction = "mean",
+        blur_sigma: float = 0.0,
         pretrained: str | Path | None = None,
         max_epochs: int | None = None,
         lr: float = 1.5e-3,
@@ -171,6 +173,7 @@ class MemMCMAE(AnomalibModule):
                 normalize=normalize,
                 error_map=error_map,
                 score_reduction=score_reduction,
+                blur_sigma=blur_sigma,
             )
         if pretrained is not None:
             self.load_mae_weights(pretrained)

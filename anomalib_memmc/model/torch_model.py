@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 from anomalib.data import InferenceBatch
+from anomalib.models.components import GaussianBlur2d
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -83,6 +84,8 @@ class MemMCMAEModel(nn.Module):
         error_map: ``"ms_ssim"`` (paper) or ``"mse"``.
         score_reduction: Image score from the map: ``"mean"`` (paper), ``"max"``, ``"top_k"``, the mean of the highest
             tenth of the pixels, or ``"mahalanobis"``, the map's distance from those of normal images (all ours).
+        blur_sigma: Standard deviation in pixels of a Gaussian blur of the map, after the image score was taken from
+            it (ours, as PaDiM and PatchCore do); 0 = off.
 
     Raises:
         ValueError: If an argument is out of its range, with the reason.
@@ -111,6 +114,7 @@ class MemMCMAEModel(nn.Module):
         normalize: Literal["none", "imagenet"] = "none",
         error_map: ErrorMap = "ms_ssim",
         score_reduction: ScoreReduction = "mean",
+        blur_sigma: float = 0.0,
     ) -> None:
         super().__init__()
         self.image_size = image_size_pair(image_size)
@@ -154,6 +158,7 @@ class MemMCMAEModel(nn.Module):
         # cells of half a patch: finer than the masks, coarse enough to estimate their covariance
         cell_size = patch_size // 2 if patch_size % 2 == 0 else patch_size
         self.normal_errors = NormalErrors(self.image_size, cell_size) if score_reduction == "mahalanobis" else None
+        self.blur = _blur(blur_sigma, self.image_size)
         self._init_weights()
 
     def forward(self, images: Tensor) -> Tensor | InferenceBatch:
@@ -223,17 +228,43 @@ class MemMCMAEModel(nn.Module):
         Returns:
             Scores, maps and the spread of the scores over the masks.
         """
-        group = max(1, _SEQUENCES_PER_PASS // len(self.bank))
-        if torch.compiler.is_compiling() or torch.compiler.is_exporting() or len(images) <= group:
+        if torch.compiler.is_compiling() or torch.compiler.is_exporting() or len(images) <= self._group:
             return self._score(images)
-        parts = [self._score(part) for part in images.split(group)]
+        parts = [self._score(part) for part in images.split(self._group)]
         return Scores(*(torch.cat(field) for field in zip(*parts, strict=True)))
+
+    def error_cells(self, images: Tensor) -> Tensor:
+        """What ``score_reduction="mahalanobis"`` judges images by: the root of the error of each cell of the map.
+
+        Args:
+            images: Images (B, C, H, W), values in [0, 1].
+
+        Returns:
+            Root errors (B, cells), float32.
+
+        Raises:
+            ValueError: If the model has another score reduction.
+        """
+        if self.normal_errors is None:
+            msg = f"Only score_reduction='mahalanobis' has cells, not {self.score_reduction!r}."
+            raise ValueError(msg)
+        return torch.cat([self.normal_errors.cells(self._map(part)[0]) for part in images.split(self._group)])
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters to keep out of weight decay: memory, tokens, skips, biases and norms."""
         return {name for name, value in self.named_parameters() if value.ndim < 2 or name.endswith(_UNDECAYED)}
 
+    @property
+    def _group(self) -> int:
+        """Images that are scored together."""
+        return max(1, _SEQUENCES_PER_PASS // len(self.bank))
+
     def _score(self, images: Tensor) -> Scores:
+        anomaly_map, score_std = self._map(images)
+        return Scores(self._reduce(anomaly_map), self.blur(anomaly_map), score_std)
+
+    def _map(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Error of each pixel (B, 1, H, W), and the spread of its mean over the masks (B,)."""
         images = self._check(images)
         batch = images.shape[0]  # len() would fix it in an exported graph
         pixels = self._reconstruct(images, self.bank_visible.expand(batch, -1, -1))
@@ -247,7 +278,7 @@ class MemMCMAEModel(nn.Module):
         mean = anomaly_map.sum(dim=(1, 2, 3), keepdim=True) / seen.sum(dim=(1, 2, 3), keepdim=True)
         anomaly_map = torch.where(counts > 0, anomaly_map, mean)
         score_of_view = errors.sum(dim=(2, 3, 4)) / masks.sum(dim=(2, 3, 4))
-        return Scores(self._reduce(anomaly_map), anomaly_map, score_of_view.std(dim=1, correction=0))
+        return anomaly_map, score_of_view.std(dim=1, correction=0)
 
     def _errors(self, x: Tensor, y: Tensor) -> Tensor:
         """Error of each pixel, (B, M, C, H, W) and (B, 1, C, H, W) -> (B, M, 1, H, W), float32 in [0, 1]."""
@@ -362,6 +393,14 @@ def _grid(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
         )
         raise ValueError(msg)
     return image_size[0] // patch_size, image_size[1] // patch_size
+
+
+def _blur(sigma: float, image_size: tuple[int, int]) -> nn.Module:
+    longest = min(image_size) / 4
+    if not 0 <= sigma < longest:
+        msg = f"blur_sigma must be at least 0 and below a quarter of the shorter side ({longest:g}), got {sigma}."
+        raise ValueError(msg)
+    return GaussianBlur2d(sigma=sigma) if sigma else nn.Identity()
 
 
 def _levels(multi_level: bool | list[int], depth: int) -> tuple[int, ...]:

@@ -187,8 +187,7 @@ def normal_cells(model, datamodule):
     dataset = copy(datamodule.train_data)
     dataset.augmentations = None
     images = model.pre_processor.transform(torch.stack([item.image for item in dataset]))
-    errors = model.model.normal_errors
-    return torch.cat([errors.cells(model.model(image[None]).anomaly_map) for image in images])
+    return torch.cat([model.model.normal_errors.cells(model.model(image[None]).anomaly_map) for image in images])
 
 
 @pytest.mark.parametrize("trainer", [{}, {"limit_val_batches": 0}, {"check_val_every_n_epoch": 2, "max_epochs": 3}])
