@@ -1,4 +1,4 @@
-"""The ``anomalib-memmc`` command: anomalib's command line with the plugin registered, and our benchmark."""
+"""The ``anomalib-memmc`` command: anomalib's command line with the plugin registered, our benchmark and its figures."""
 
 import os
 import re
@@ -10,6 +10,7 @@ from anomalib.loggers import configure_logger
 from lightning import seed_everything
 
 from anomalib_memmc.benchmark.command import main as benchmark
+from anomalib_memmc.benchmark.figures import main as figures
 from anomalib_memmc.instantiation import constructor_errors
 from anomalib_memmc.register import register
 
@@ -53,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments[:1] == ["benchmark"]:
             return benchmark(arguments[1:])
+        if arguments[:1] == ["figures"]:
+            return figures(arguments[1:])
         configure_logger()
         register()
         CLI(arguments)

@@ -1,15 +1,20 @@
 import csv
 import json
 import os
+import re
+import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import timm
 import yaml
+from PIL import Image
 
 from anomalib_memmc.benchmark import command, job, lite0
 from anomalib_memmc.benchmark.config import load, merge
-from anomalib_memmc.benchmark.results import Results, table
+from anomalib_memmc.benchmark.gallery import choose_cases
+from anomalib_memmc.benchmark.results import Results, strata_table, table
 from anomalib_memmc.cli import main
 
 PADIM = {
@@ -113,6 +118,8 @@ def test_two_models_two_seeds_and_resume(folder, started, capsys):
         assert Path(row["folder"], "predictions.csv").is_file()
     text = Path("out/table.md").read_text()
     assert text in capsys.readouterr().out
+    assert text.startswith("`anomalib-memmc benchmark --config benchmark.yaml`")
+    assert "| *mean intensity* |" in text
     assert "image AUROC" in text
     assert " ± " in text
 
@@ -227,6 +234,56 @@ def test_merge_keeps_the_arguments_of_classes_apart():
     assert merge(base, {"class_path": "A", "init_args": {"y": [3]}})["init_args"] == {"x": 1, "y": [3]}
     assert merge(base, {"class_path": "B"}) == {"class_path": "B"}
     assert merge(None, base) == base
+
+
+def predictions(scores, strata=("a", "a", "b", "", "")):
+    table = pd.DataFrame({"gt_label": [1, 1, 1, 0, 0], "raw_score": scores, "mean_intensity": [1, 2, 3, 4, 5]})
+    return table.assign(stratum=strata)
+
+
+def test_strata_table_has_models_over_seeds_and_trivial_baselines():
+    text = strata_table({"A": [predictions([5, 4, 3, 2, 1]), predictions([5, 4, 1, 2, 3])]})
+    head, _, model, trivial = text.splitlines()
+    assert head == "| Image AUROC | all (3) against all (2) | a (2) against all (2) | b (1) against all (2) |"
+    assert model == "| A | 0.833 ± 0.236 | 1.000 ± 0.000 | 0.500 ± 0.707 |"
+    assert trivial == "| *mean intensity* | 1.000 | 1.000 | 1.000 |"
+
+
+def test_strata_table_needs_both_classes():
+    assert strata_table({"A": [predictions([5, 4, 3, 2, 1]).iloc[:3]]}) == ""
+    assert strata_table({}) == ""
+
+
+def test_figures_of_a_finished_benchmark(folder, started, capsys):
+    assert run() == 0
+    capsys.readouterr()
+    shutil.move("out", "moved")  # as when results were copied
+    assert main(["figures", "moved", "--output", "pictures", "--gallery", "B"]) == 0
+    printed = capsys.readouterr().out.split()
+    assert printed == [str(Path("pictures", f"moved-{kind}.png")) for kind in ("roc", "scores", "metrics", "gallery")]
+    for path in printed:
+        with Image.open(path) as image:
+            assert min(image.size) > 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], r"nowhere/results.csv does not exist"),
+        (["out", "--gallery", "C"], r"no finished job of 'C'; there are A"),
+    ],
+)
+def test_figures_say_what_is_missing(folder, capsys, arguments, message):
+    Path("out/A-seed0").mkdir(parents=True)
+    Path("out/results.csv").write_text("model,seed,status,image_AUROC\nA,0,ok,0.5\n")
+    predictions([5, 4, 3, 2, 1]).to_csv("out/A-seed0/predictions.csv")
+    assert main(["figures", *arguments]) == 1
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_gallery_takes_the_extremes_of_both_kinds():
+    table = pd.DataFrame({"image_path": list("abcdef"), "gt_label": [1, 1, 1, 0, 0, 0], "score": [1, 3, 2, 6, 4, 5]})
+    assert choose_cases(table, per_kind=1) == ["b", "a", "e", "d"]
 
 
 def test_table_of_one_seed_has_no_spread():

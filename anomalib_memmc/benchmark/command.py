@@ -4,16 +4,19 @@ import argparse
 import importlib.metadata
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from anomalib_memmc.benchmark import lite0
 from anomalib_memmc.benchmark.config import Benchmark, Job, class_name, load
-from anomalib_memmc.benchmark.job import CONFIG_FILE, RESULT_FILE, parse
-from anomalib_memmc.benchmark.results import FAILED, OK, Results, Row, table
+from anomalib_memmc.benchmark.job import CONFIG_FILE, PREDICTIONS_FILE, RESULT_FILE, parse
+from anomalib_memmc.benchmark.results import FAILED, OK, Results, Row, strata_table, table
 from anomalib_memmc.register import register
 
 LOG_FILE = "log.txt"
@@ -43,14 +46,15 @@ def main(argv: Sequence[str]) -> int:
     arguments, overrides = parser.parse_known_args(argv)
     benchmark = load(arguments.config, list(_dotlist(overrides)))
     _check(benchmark)
-    return run(benchmark)
+    return run(benchmark, f"anomalib-memmc benchmark {shlex.join(argv)}")
 
 
-def run(benchmark: Benchmark) -> int:
-    """Run the jobs that have no result yet, print the table and write it to ``table.md``.
+def run(benchmark: Benchmark, command: str = "") -> int:
+    """Run the jobs that have no result yet, print the tables and write them to ``table.md``.
 
     Args:
         benchmark: The benchmark.
+        command: The command line, to be printed above the tables.
 
     Returns:
         The exit code: 0 if every job has a result, else 1.
@@ -69,7 +73,7 @@ def run(benchmark: Benchmark) -> int:
             results.put(row)
             print(f"{row['status']} after {time.perf_counter() - started:.0f} s")
         rows.append(row)
-    return report(rows, benchmark.output)
+    return report(rows, benchmark.output, command)
 
 
 def run_job(job: Job, weights: Path) -> Row:
@@ -119,17 +123,20 @@ def start(folder: Path, environment: dict[str, str], log: Path) -> int:
         return subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False).returncode
 
 
-def report(rows: Sequence[Row], output: Path) -> int:
-    """Print what failed and the table, and write the table to ``table.md``.
+def report(rows: Sequence[Row], output: Path, command: str = "") -> int:
+    """Print the tables and what failed, and write the tables to ``table.md``.
 
     Args:
         rows: One row per job.
         output: The benchmark's folder.
+        command: The command line.
 
     Returns:
         The exit code: 0 if every job has a result, else 1.
     """
-    text = table(rows)
+    commits = dict.fromkeys(row["commit"] for row in rows if row.get("commit"))
+    origin = ", ".join([*([f"`{command}`"] if command else []), *(f"commit {commit}" for commit in commits)])
+    text = "\n\n".join(part for part in (origin, table(rows), strata_table(_predictions(rows))) if part)
     (output / "table.md").write_text(text + "\n", encoding="utf-8")
     print(f"\n{text}\n\nResults: {output}")
     failed = [row for row in rows if row["status"] != OK]
@@ -137,6 +144,16 @@ def report(rows: Sequence[Row], output: Path) -> int:
         log = Path(row["folder"]) / LOG_FILE
         print(f"\n{row['model']}, seed {row['seed']}, failed: {row['error']}\n(log: {log})", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _predictions(rows: Sequence[Row]) -> dict[str, list[pd.DataFrame]]:
+    """Read the predictions of every finished job, model by model."""
+    tables: dict[str, list[pd.DataFrame]] = {}
+    for row in rows:
+        path = Path(row["folder"]) / PREDICTIONS_FILE
+        if row["status"] == OK and path.is_file():
+            tables.setdefault(row["model"], []).append(pd.read_csv(path))
+    return tables
 
 
 def provenance() -> Row:

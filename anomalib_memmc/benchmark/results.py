@@ -2,11 +2,15 @@
 
 import csv
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
+import pandas as pd
+
 from anomalib_memmc.benchmark.config import Job
+from anomalib_memmc.evaluation.baselines import NAMES
+from anomalib_memmc.evaluation.summary import compare
 
 Row = dict[str, str]
 FIRST_COLUMNS = ("model", "seed", "status", "error")
@@ -70,13 +74,45 @@ def table(rows: Sequence[Row]) -> str:
         failed = len(jobs) - len(finished)
         seeds = f"{len(finished)}" + (f" ({failed} {FAILED})" if failed else "")
         lines.append([model, seeds, *(_cell(name, (row.get(name, "") for row in finished)) for name in columns)])
+    return _markdown(lines)
+
+
+def strata_table(predictions: Mapping[str, Sequence[pd.DataFrame]]) -> str:
+    """Return the image AUROC of every comparison as a Markdown table: one row a model, then the trivial baselines.
+
+    Args:
+        predictions: Model -> the tables that ``PredictionTable`` wrote, one a seed, all of the same test images.
+
+    Returns:
+        The table: for all images and each stratum, mean ± sample standard deviation over the seeds, and what mean
+        intensity, blur, file size and aspect ratio reach on the same images. Empty without both classes.
+    """
+    compared = {model: [compare(table) for table in tables] for model, tables in predictions.items() if tables}
+    reference = next(iter(compared.values()), [[]])[0]
+    if not reference:
+        return ""
+    heads = [f"{pair.anomalous} ({pair.num_anomalous}) against {pair.normal} ({pair.num_normal})" for pair in reference]
+    lines = [["Image AUROC", *heads], ["---"] * (len(heads) + 1)]
+    for model, seeds in compared.items():
+        lines.append([model, *(mean_spread([seed[index].auroc for seed in seeds], 3) for index in range(len(heads)))])
+    for name, printed in NAMES.items():
+        found = [next((cue.auroc for cue in pair.cues if cue.column == name), None) for pair in reference]
+        if any(auroc is not None for auroc in found):
+            lines.append([f"*{printed}*", *("-" if auroc is None else f"{auroc:.3f}" for auroc in found)])
+    return _markdown(lines)
+
+
+def mean_spread(values: Sequence[float], digits: int) -> str:
+    """Write mean ± sample standard deviation; no spread for one value, a dash for none."""
+    if not values:
+        return "-"
+    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):.{digits}f}{spread}"
+
+
+def _markdown(lines: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _cell(column: str, texts: Iterable[str]) -> str:
-    values = [float(text) for text in texts if text]
-    if not values:
-        return "-"
-    digits = 3 if column.startswith(METRIC_PREFIXES) else 0
-    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{mean(values):.{digits}f}{spread}"
+    return mean_spread([float(text) for text in texts if text], 3 if column.startswith(METRIC_PREFIXES) else 0)

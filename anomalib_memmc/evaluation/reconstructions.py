@@ -144,7 +144,7 @@ class ReconstructionPictures(Callback):
             return
         try:
             with _undisturbed(pl_module), trainer.precision_plugin.forward_context():
-                rows = _rows(pl_module, items)
+                rows = reconstruction_rows(pl_module, items)
             figure = draw_reconstructions(rows, title=title, threshold=_threshold(pl_module))
             path = Path(trainer.default_root_dir) / "reconstructions" / filename
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -211,8 +211,17 @@ def _undisturbed(pl_module: LightningModule) -> Iterator[None]:
             module.training = training
 
 
-def _rows(pl_module: Any, items: list[dict[str, Any]]) -> list[ReconstructionRow]:
-    """Run the model on the chosen images."""
+def reconstruction_rows(pl_module: Any, items: list[dict[str, Any]]) -> list[ReconstructionRow]:
+    """Run a masked autoencoder on chosen images.
+
+    Args:
+        pl_module: The anomalib model, in evaluation mode.
+        items: Mappings with ``image`` (C, H, W), ``anomalous`` (a label or ``None``) and ``mask`` (bool (H, W) or
+            ``None``).
+
+    Returns:
+        One row an image, with the first of the model's masks.
+    """
     images = torch.stack([item["image"] for item in items]).to(pl_module.device)
     result = pl_module.model.reconstruct(images)
     predictions = pl_module.model(images)

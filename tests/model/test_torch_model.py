@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch.export import Dim
 
 from anomalib_memmc.model.masking import complementary_masks, random_masks
@@ -39,6 +40,8 @@ def test_impossible_image_size(build, size):
         ("normalize", "medical"),
         ("error_map", "l1"),
         ("score_reduction", "median"),
+        ("blur_sigma", 8),
+        ("blur_sigma", -1),
         ("memory_slots", -1),
     ],
 )
@@ -293,6 +296,24 @@ def test_reductions(build, images):
         torch.testing.assert_close(build(error_map="mse", score_reduction=reduction).score(images).pred_score, score)
     assert (expected["max"] > expected["top_k"]).all()
     assert (expected["top_k"] > expected["mean"]).all()
+
+
+@torch.no_grad()
+def test_mahalanobis_takes_its_score_before_the_blur(build, images):
+    plain, blurred = build(score_reduction="mahalanobis"), build(score_reduction="mahalanobis", blur_sigma=2)
+    for model in (plain, blurred):
+        cells = model.error_cells(images)
+        assert cells.shape == (len(images), 8 * 12)  # half a patch of 8 in 32 x 48
+        model.normal_errors.fit(cells)
+    expected, scores = plain.score(images), blurred.score(images)
+    torch.testing.assert_close(scores.pred_score, expected.pred_score)
+    smooth = gaussian_filter(expected.anomaly_map.double().numpy(), (0, 0, 2, 2), mode="mirror")
+    torch.testing.assert_close(scores.anomaly_map, torch.tensor(smooth).float(), rtol=1e-2, atol=1e-3)
+
+
+def test_other_scores_have_no_cells(build, images):
+    with pytest.raises(ValueError, match="mahalanobis"):
+        build().error_cells(images)
 
 
 @torch.no_grad()

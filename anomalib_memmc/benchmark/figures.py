@@ -1,0 +1,188 @@
+"""The ``figures`` command: pictures of finished benchmarks, from their results, predictions and checkpoints."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from anomalib_memmc.benchmark.gallery import draw_gallery
+from anomalib_memmc.benchmark.job import PREDICTIONS_FILE
+from anomalib_memmc.benchmark.results import OK, Results, Row, mean_spread
+from anomalib_memmc.evaluation.summary import score_column
+
+COLOURS = ("#8c8c8c", "#4d4d4d", "#9ecae1", "#4292c6", "#d94801", "#756bb1", "#31a354")
+"""Models in the order of the table: greys for the usual two baselines, blues and orange for the ablation."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``anomalib-memmc figures``.
+
+    Args:
+        argv: The arguments after ``figures``.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        FileNotFoundError: If a folder holds no ``results.csv``, or a finished job no predictions.
+        ValueError: If no job of a benchmark has finished.
+    """
+    parser = argparse.ArgumentParser(
+        prog="anomalib-memmc figures",
+        description="Draw ROC curves, score histograms and metrics with their spread for finished benchmarks.",
+    )
+    parser.add_argument("results", nargs="+", type=Path, help="output folders of benchmarks")
+    parser.add_argument("--output", type=Path, default=Path("docs/figures"), help="folder for the PNG files")
+    parser.add_argument("--gallery", metavar="MODEL", help="also draw this model's best and worst cases (needs data)")
+    arguments = parser.parse_args(argv)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    for folder in arguments.results:
+        for path in draw(folder, arguments.output, arguments.gallery):
+            print(path)
+    return 0
+
+
+def draw(folder: Path, output: Path, gallery: str | None = None) -> list[Path]:
+    """Draw the pictures of one benchmark.
+
+    Args:
+        folder: The benchmark's output folder.
+        output: Folder for ``<benchmark>-roc.png``, ``-scores.png``, ``-metrics.png`` and ``-gallery.png``.
+        gallery: Model whose first finished seed gives the gallery, or ``None`` for no gallery.
+
+    Returns:
+        The files written.
+
+    Raises:
+        FileNotFoundError: If the folder holds no ``results.csv``, or a finished job no predictions.
+        ValueError: If no job has finished, or none of the gallery's model.
+    """
+    rows = finished(folder)
+    predictions = {model: [read_predictions(folder, row) for row in own] for model, own in rows.items()}
+    name = folder.resolve().name
+    figures = {
+        "roc": roc_figure(predictions, name),
+        "scores": histogram_figure(predictions, name),
+        "metrics": metrics_figure(rows, name),
+    }
+    if gallery:
+        if gallery not in rows:
+            msg = f"{folder / 'results.csv'}: no finished job of {gallery!r}; there are {', '.join(rows)}."
+            raise ValueError(msg)
+        row = rows[gallery][0]
+        figures["gallery"] = draw_gallery(job_folder(folder, row), read_predictions(folder, row), f"{name}, {gallery}")
+    paths = []
+    for kind, figure in figures.items():
+        paths.append(output / f"{name}-{kind}.png")
+        figure.savefig(paths[-1], bbox_inches="tight")
+    return paths
+
+
+def finished(folder: Path) -> dict[str, list[Row]]:
+    """Read the finished jobs of a benchmark, model by model in the order of ``results.csv``.
+
+    Raises:
+        FileNotFoundError: If the folder holds no ``results.csv``.
+        ValueError: If no job has finished.
+    """
+    path = folder / "results.csv"
+    if not path.is_file():
+        msg = f"{path} does not exist; give the output folder of a benchmark."
+        raise FileNotFoundError(msg)
+    rows: dict[str, list[Row]] = {}
+    for row in Results(path).rows:
+        if row["status"] == OK:
+            rows.setdefault(row["model"], []).append(row)
+    if not rows:
+        msg = f"{path}: no job has finished."
+        raise ValueError(msg)
+    return rows
+
+
+def job_folder(folder: Path, row: Row) -> Path:
+    """Return a job's folder, also where the benchmark's folder was moved or copied."""
+    return folder / f"{row['model']}-seed{row['seed']}"
+
+
+def read_predictions(folder: Path, row: Row) -> pd.DataFrame:
+    """Read a job's predictions: ``gt_label`` (0, 1) and ``score``, higher = more anomalous, among other columns.
+
+    Raises:
+        FileNotFoundError: If there are none.
+    """
+    path = job_folder(folder, row) / PREDICTIONS_FILE
+    if not path.is_file():
+        msg = f"{path} does not exist; run the benchmark again, or delete the job's row in {folder / 'results.csv'}."
+        raise FileNotFoundError(msg)
+    table = pd.read_csv(path)
+    return table.assign(score=table[score_column(table)])
+
+
+def roc_figure(predictions: dict[str, list[pd.DataFrame]], title: str) -> Figure:
+    """Draw the ROC curves of all models in one picture: a thin line for each seed, the mean AUROC in the legend."""
+    figure = _figure(5.2, 5.0)
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color="0.8", linewidth=1, zorder=0)
+    for (model, tables), colour in zip(predictions.items(), COLOURS, strict=False):
+        aurocs = [roc_auc_score(table["gt_label"], table["score"]) for table in tables]
+        for index, table in enumerate(tables):
+            false_positive, true_positive, _ = roc_curve(table["gt_label"], table["score"])
+            label = f"{model}  {mean_spread(aurocs, 3)}" if index == 0 else None
+            axes.plot(false_positive, true_positive, color=colour, linewidth=1.3, alpha=0.9, label=label)
+    axes.set(xlabel="false positive rate", ylabel="true positive rate", title=f"{title}: ROC, all test images")
+    axes.set_aspect("equal")
+    axes.legend(title="image AUROC, mean ± spread of seeds", fontsize=8, title_fontsize=8, loc="lower right")
+    return figure
+
+
+def histogram_figure(predictions: dict[str, list[pd.DataFrame]], title: str) -> Figure:
+    """Draw each model's image scores, normal against anomalous, first seed."""
+    figure = _figure(2.6 * len(predictions), 2.6)
+    for index, (model, tables) in enumerate(predictions.items()):
+        axes = figure.add_subplot(1, len(predictions), index + 1)
+        table = tables[0]
+        low, high = table["score"].quantile([0, 0.99])
+        bins = [low + (high - low) * step / 30 for step in range(31)]
+        for label, colour, name in ((0, "#4292c6", "normal"), (1, "#d94801", "anomalous")):
+            scores = table.loc[table["gt_label"] == label, "score"].clip(upper=high)
+            axes.hist(scores, bins=bins, color=colour, alpha=0.6, density=True, label=name)
+        axes.set(title=model, xlabel="score", yticks=[])
+        axes.tick_params(labelsize=7)
+        if index == 0:
+            axes.set_ylabel("share of images")
+            axes.legend(fontsize=7)
+    figure.suptitle(f"{title}: image scores, first seed (highest 1 % at the right edge)", fontsize=10)
+    figure.tight_layout()
+    return figure
+
+
+def metrics_figure(rows: dict[str, list[Row]], title: str) -> Figure:
+    """Draw every image and pixel metric as bars, one a model, with the seeds as dots."""
+    names = [name for name in next(iter(rows.values()))[0] if re.match("image_|pixel_", name)]
+    names = [name for name in names if all(row.get(name) for own in rows.values() for row in own)]
+    figure = _figure(1.9 * len(names) + 1.2, 3.0)
+    for index, name in enumerate(names):
+        axes = figure.add_subplot(1, len(names), index + 1)
+        for position, ((model, own), colour) in enumerate(zip(rows.items(), COLOURS, strict=False)):
+            values = [float(row[name]) for row in own]
+            axes.bar(position, mean(values), color=colour, label=model)
+            axes.plot([position] * len(values), values, "k_", markersize=7)
+        axes.set(title=name.replace("_", " "), xticks=[], ylim=(0, 1))
+        axes.tick_params(labelsize=7)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=len(labels), fontsize=8, frameon=False)
+    figure.suptitle(f"{title}: mean over the seeds, each seed a line", fontsize=10)
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
+    return figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=130, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure

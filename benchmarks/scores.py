@@ -1,0 +1,142 @@
+"""Which image score detects best? Many scores from one trained model, on two halves of the test images.
+
+    python benchmarks/scores.py results/benchmark/nih-cxr/MAE-seed0 results/benchmark/nih-cxr/MemMC-MAE-seed0
+
+Each argument is the folder of a finished job of ``anomalib-memmc benchmark``. Every score is computed from the same
+reconstructions. A choice is made on half A; half B tells what it is worth. ``--stratum`` keeps the anomalous images of
+one stratum, ``--masks`` and ``--sampler`` replace the job's masks.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from torch.nn import functional
+
+from anomalib_memmc.benchmark.job import CONFIG_FILE, build
+from anomalib_memmc.model.calibration import NormalErrors
+from anomalib_memmc.model.masking import mask_bank
+from anomalib_memmc.model.ms_ssim import WEIGHTS, ms_ssim_map, ms_ssim_terms
+from anomalib_memmc.register import register
+
+BATCH = 8
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--stratum", help="only the anomalous images of this stratum")
+    parser.add_argument("--masks", type=int, help="number of masks instead of the job's")
+    parser.add_argument("--sampler", choices=["random", "complementary"], help="sampler instead of the job's")
+    arguments = parser.parse_args()
+    for folder in arguments.folders:
+        model, datamodule = load(folder)
+        network = model.model
+        masks = bank(network, arguments.masks, arguments.sampler)
+        train, _, _ = errors_of(model, datamodule.train_data, masks)
+        test, labels, strata = errors_of(model, datamodule.test_data, masks)
+        keep = np.array([label == 0 or arguments.stratum in (None, s) for label, s in zip(labels, strata, strict=True)])
+        half = first_half(labels)
+        print(f"\n{folder}, {len(masks)} masks, {keep.sum()} test images: AUROC of half A, half B, both")
+        for name in train:
+            for score, values in scores(train[name], test[name]).items():
+                parts = (keep & half, keep & ~half, keep)
+                numbers = "  ".join(f"{roc_auc_score(labels[part], values[part]):.3f}" for part in parts)
+                print(f"{name:<24} {score:<28} {numbers}", flush=True)
+
+
+def load(folder):
+    register()
+    model, datamodule, _ = build(json.loads((folder / CONFIG_FILE).read_text())["config"])
+    checkpoint = next(iter(sorted(folder.rglob("weights/lightning/model.ckpt"))))
+    model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+    datamodule.train_augmentations = None
+    datamodule.prepare_data()
+    datamodule.setup()
+    return model.eval(), datamodule
+
+
+def bank(network, number, sampler):
+    if number is None and sampler is None:
+        return network.bank
+    patches = network.bank.shape[1]
+    return mask_bank(number or len(network.bank), patches, network.mask_ratio, sampler or "complementary", 0)
+
+
+@torch.no_grad()
+def errors_of(model, dataset, masks):
+    """Error maps of a whole dataset by kind, pooled to 4 pixels, and its labels and strata."""
+    errors = {}
+    strata = dataset.samples.get("stratum", dataset.samples["label"]).astype(str).tolist()
+    labels = []
+    for start in range(0, len(dataset), BATCH):
+        items = [dataset[index] for index in range(start, min(start + BATCH, len(dataset)))]
+        labels += [int(item.gt_label) for item in items]
+        images = torch.stack([model.pre_processor.transform(item.image) for item in items])
+        for kind, maps in error_maps(model.model, images.as_subclass(torch.Tensor), masks).items():
+            errors.setdefault(kind, []).append(functional.avg_pool2d(maps, 4))
+    return {kind: torch.cat(maps) for kind, maps in errors.items()}, np.array(labels), strata
+
+
+def error_maps(network, images, masks):
+    """Kind -> error of each pixel (B, 1, H, W): over masked patches only, unless the kind says otherwise."""
+    result = network.reconstruct(images, masks)
+    if images.shape[1] != result.pixels.shape[2]:
+        images = images.mean(dim=1, keepdim=True)
+    target = images[:, None]
+    rows, columns = network.grid
+    hidden = result.masks.unflatten(2, (rows, columns)).repeat_interleave(network.patch_size, 2)
+    hidden = hidden.repeat_interleave(network.patch_size, 3)[:, :, None]
+    pasted = torch.where(hidden, result.pixels, target)
+    counts = hidden.float().sum(dim=1).clamp(min=1)
+
+    def average(errors):
+        return (errors * hidden).sum(dim=1) / counts
+
+    whole = ms_ssim_map(pasted, target)
+    kinds = {"ms_ssim": average(whole), "ms_ssim, pasted": whole.mean(dim=1)}
+    for scale, term in enumerate(ms_ssim_terms(pasted.clamp(0, 1), target)):
+        factor = images.shape[-1] // term.shape[-1]
+        enlarged = functional.interpolate(
+            (1 - term.mean(dim=2)).flatten(0, 1)[:, None], scale_factor=factor, mode="bilinear"
+        )
+        kinds[f"scale {scale + 1} of {len(WEIGHTS)}"] = average(enlarged.unflatten(0, hidden.shape[:2]).clamp(min=0))
+    kinds["mse"] = average((result.pixels.clamp(0, 1) - target).square().mean(dim=2, keepdim=True))
+    return kinds
+
+
+def scores(train, test):
+    """Score's name -> one value an image."""
+    root_train, root_test = train.clamp(min=0).sqrt(), test.clamp(min=0).sqrt()
+    z = (root_test - root_train.mean(dim=0)) / root_train.std(dim=0).clamp(min=1e-6)
+    pixels, tenth = test.flatten(1), test[0].numel() // 10
+    result = {
+        "mean": pixels.mean(dim=1),
+        "max": pixels.amax(dim=1),
+        "top tenth": pixels.topk(tenth, dim=1).values.mean(dim=1),
+        "calibrated, mean": z.flatten(1).mean(dim=1),
+        "calibrated, top tenth": z.flatten(1).topk(tenth, dim=1).values.mean(dim=1),
+        "calibrated, mean square": z.flatten(1).square().mean(dim=1),
+    }
+    for cell in (1, 2, 4):  # of the maps pooled to 4 pixels
+        errors = NormalErrors(tuple(train.shape[-2:]), cell)
+        errors.fit(errors.cells(train))
+        result[f"mahalanobis, {4 * cell} px cells"] = errors(test)
+    return {name: values.numpy() for name, values in result.items()}
+
+
+def first_half(labels, seed=0):
+    """Half of the images of each class, drawn once."""
+    half = np.zeros(len(labels), dtype=bool)
+    generator = np.random.RandomState(seed)
+    for label in (0, 1):
+        members = np.flatnonzero(labels == label)
+        half[generator.permutation(members)[: len(members) // 2]] = True
+    return half
+
+
+if __name__ == "__main__":
+    main()
