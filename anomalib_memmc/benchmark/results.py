@@ -87,18 +87,24 @@ def strata_table(predictions: Mapping[str, Sequence[pd.DataFrame]]) -> str:
         The table: for all images and each stratum, mean ± sample standard deviation over the seeds, and what mean
         intensity, blur, file size and aspect ratio reach on the same images. Empty without both classes.
     """
-    compared = {model: [compare(table) for table in tables] for model, tables in predictions.items() if tables}
-    reference = next(iter(compared.values()), [[]])[0]
-    if not reference:
+    compared = {
+        model: [{(pair.anomalous, pair.normal): pair for pair in compare(table)} for table in tables]
+        for model, tables in predictions.items()
+    }
+    pairs = {names: pair for seeds in compared.values() for seed in seeds for names, pair in seed.items()}
+    if not pairs:
         return ""
-    heads = [f"{pair.anomalous} ({pair.num_anomalous}) against {pair.normal} ({pair.num_normal})" for pair in reference]
+    heads = [
+        f"{pair.anomalous} ({pair.num_anomalous}) against {pair.normal} ({pair.num_normal})" for pair in pairs.values()
+    ]
     lines = [["Image AUROC", *heads], ["---"] * (len(heads) + 1)]
     for model, seeds in compared.items():
-        lines.append([model, *(mean_spread([seed[index].auroc for seed in seeds], 3) for index in range(len(heads)))])
-    for name, printed in NAMES.items():
-        found = [next((cue.auroc for cue in pair.cues if cue.column == name), None) for pair in reference]
-        if any(auroc is not None for auroc in found):
-            lines.append([f"*{printed}*", *("-" if auroc is None else f"{auroc:.3f}" for auroc in found)])
+        cells = ([seed[names].auroc for seed in seeds if names in seed] for names in pairs)
+        lines.append([model, *(mean_spread(aurocs, 3) for aurocs in cells)])
+    for column, printed in NAMES.items():
+        cues = [[cue.auroc for cue in pair.cues if cue.column == column] for pair in pairs.values()]
+        if any(cues):
+            lines.append([f"*{printed}*", *(mean_spread(aurocs, 3) for aurocs in cues)])
     return _markdown(lines)
 
 

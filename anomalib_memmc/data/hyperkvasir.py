@@ -22,6 +22,7 @@ from anomalib_memmc.data.hyperkvasir_tree import (
     HyperKvasirTree,
     find_tree,
 )
+from anomalib_memmc.data.scopeguide import has_scopeguide_box
 from anomalib_memmc.data.split_file import read_split, short_key, write_split
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,8 @@ class HyperKvasir(MedicalDataModule):
     was published: ours is drawn with `seed`, keeps near-duplicate frames of one video together, and can be written to
     a file and replaced by one. Anomalous are the segmented polyps; the folder ``polyps`` holds the same pictures
     again and is never read. A mask's pixel counts from 128 of 255 on. The column ``stratum`` of the samples is the
-    class, ``group`` the cluster of near-duplicates.
+    class, for polyps also whether the frame shows the black ScopeGuide box, which most normal frames do; ``group`` is
+    the cluster of near-duplicates.
 
     Args:
         root: Folder that holds ``labeled-images`` and ``segmented-images`` (or the archives' top folders).
@@ -191,7 +193,7 @@ def _polyp_row(image: Path, mask: Path) -> dict[str, Any]:
         "image_path": str(image),
         "mask_path": str(mask),
         "label_index": 1,
-        "stratum": "polyp",
+        "stratum": f"polyp, {'' if has_scopeguide_box(image) else 'no '}ScopeGuide box",
         "group": image.name,
         "split": "test",
     }

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from anomalib import TaskType
 from anomalib.data import AnomalibDataModule
+from PIL import Image
 
-from anomalib_memmc.data import DatasetError, DatasetNotFoundError, HyperKvasir, MedicalDataModule
+from anomalib_memmc.data import DatasetError, DatasetNotFoundError, HyperKvasir, ImageReadError, MedicalDataModule
+
+POLYPS = ("polyp, ScopeGuide box", "polyp, no ScopeGuide box")
 
 
 def make(root: Path, **arguments: object) -> HyperKvasir:
@@ -34,7 +37,25 @@ def test_the_requested_counts_are_filled(hyperkvasir_root: Path) -> None:
     assert (len(datamodule.train_data), len(datamodule.val_data), len(datamodule.test_data)) == (18, 6, 14)
     assert datamodule.test_data.samples["label_index"].sum() == 6
     assert not datamodule.train_data.has_anomalous
-    assert set(datamodule.test_data.samples["stratum"]) <= {"cecum", "ileum", "bbps-2-3", "polyp"}
+    assert set(datamodule.test_data.samples["stratum"]) <= {"cecum", "ileum", "bbps-2-3", *POLYPS}
+
+
+def test_polyps_are_told_apart_by_the_black_box_of_the_frame(hyperkvasir_root: Path) -> None:
+    path = hyperkvasir_root / "segmented-images" / "images" / "polyp-3.jpg"
+    with Image.open(path) as image:
+        boxed = image.convert("RGB")
+    boxed.paste((0, 0, 0), (0, boxed.height * 7 // 10, boxed.width * 3 // 10, boxed.height))
+    boxed.save(path)
+    samples = make(hyperkvasir_root).test_data.samples
+    assert samples.loc[samples["stratum"] == POLYPS[0], "image_path"].tolist() == [str(path)]
+    assert (samples["stratum"] == POLYPS[1]).sum() == 5
+
+
+def test_a_broken_polyp_is_named(hyperkvasir_root: Path) -> None:
+    path = hyperkvasir_root / "segmented-images" / "images" / "polyp-3.jpg"
+    path.write_bytes(b"no image")
+    with pytest.raises(ImageReadError, match=r"polyp-3\.jpg"):
+        make(hyperkvasir_root)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -234,6 +255,7 @@ def test_the_real_subset(real_data: Path) -> None:
     assert (len(datamodule.train_data), len(datamodule.val_data), len(datamodule.test_data)) == (306, 34, 420)
     assert not groups(datamodule, "train") & groups(datamodule, "test")
     dataset = datamodule.test_data
-    row = int(dataset.samples.index[dataset.samples["stratum"] == "polyp"][0])
+    assert dataset.samples["stratum"].value_counts()[list(POLYPS)].tolist() == [200, 60]
+    row = int(dataset.samples.index[dataset.samples["stratum"].isin(POLYPS)][0])
     assert dataset[row].gt_mask.shape == dataset[row].image.shape[-2:]
     assert 0 < dataset[row].gt_mask.float().mean() < 0.9
