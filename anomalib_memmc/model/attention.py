@@ -64,16 +64,22 @@ class MemoryAttention(nn.Module):
             self.memory_key = nn.Parameter(torch.randn(1, memory_slots, dim) / math.sqrt(dim / num_heads))
             self.memory_value = nn.Parameter(torch.randn(1, memory_slots, dim) / math.sqrt(memory_slots))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend from every token to every token and to the memory.
+    def forward(self, x: Tensor, queries: Tensor | None = None) -> Tensor:
+        """Attend from every token, or only from some, to every token and to the memory.
 
         Args:
             x: Tokens (B, N, D).
+            queries: The tokens to attend from (B, Q, D), already normalised; None takes all of ``x``.
 
         Returns:
-            Tokens (B, N, D).
+            Tokens (B, N, D), or (B, Q, D).
         """
-        query, key, value = self.qkv(x).chunk(3, dim=-1)
+        if queries is None:
+            query, key, value = self.qkv(x).chunk(3, dim=-1)
+        else:
+            weight, bias, dim = self.qkv.weight, self.qkv.bias, x.shape[-1]
+            query = functional.linear(queries, weight[:dim], bias[:dim])
+            key, value = functional.linear(x, weight[dim:], bias[dim:]).chunk(2, dim=-1)
         if self.memory_key is not None and self.memory_value is not None:
             key = torch.cat([key, self.memory_key.to(key.dtype).expand(x.shape[0], -1, -1)], dim=1)
             value = torch.cat([value, self.memory_value.to(value.dtype).expand(x.shape[0], -1, -1)], dim=1)

@@ -9,6 +9,11 @@ from .positions import sincos_positions
 from .skips import LongSkips
 
 
+def take_tokens(x: Tensor, index: Tensor) -> Tensor:
+    """Tokens (B, N, D) at indices (B, K) -> (B, K, D)."""
+    return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
+
+
 class DecoderBlock(nn.Module):
     """Pre-norm transformer block: self-attention, cross-attention to the encoder's levels, MLP.
 
@@ -37,9 +42,22 @@ class DecoderBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, 4 * dim)
 
-    def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
-        """Tokens (B, N, D) and normalised encoder levels (L, B, V, E) or None -> tokens (B, N, D)."""
-        x = x + self.attn(self.norm1(x))
+    def forward(self, x: Tensor, levels: Tensor | None, wanted: Tensor | None = None) -> Tensor:
+        """Run the block.
+
+        Args:
+            x: Tokens (B, N, D).
+            levels: Normalised encoder levels (L, B, V, E), or None.
+            wanted: Indices of the tokens whose output is wanted (B, K); None for all.
+
+        Returns:
+            Tokens (B, N, D), or (B, K, D).
+        """
+        normed = self.norm1(x)
+        if wanted is None:
+            x = x + self.attn(normed)
+        else:
+            x = take_tokens(x, wanted) + self.attn(normed, take_tokens(normed, wanted))
         if levels is not None:
             fused = self.cross_attn(self.norm_cross(x), levels)
             x = x + fused if self.cross_residual else fused
@@ -88,25 +106,28 @@ class Decoder(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.pred = nn.Linear(dim, patch_values)
 
-    def forward(self, encoded: Tensor, levels: Tensor | None, visible: Tensor) -> Tensor:
-        """Predict every patch.
+    def forward(self, encoded: Tensor, levels: Tensor | None, visible: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """Predict every patch, or only those that are wanted, which spares the last block and the head the others.
 
         Args:
             encoded: The encoder's output: class token and visible patches (B, 1 + V, E).
             levels: Patch tokens of the encoder levels (L, B, V, E), or None for a plain MAE decoder.
             visible: Index of each visible patch in the image (B, V), int64.
+            wanted: Index of each patch to predict (B, K), int64; None for all.
 
         Returns:
-            Patch values (B, N, P), every patch as predicted.
+            Patch values (B, N, P), or (B, K, P), every patch as predicted.
         """
         x = self._with_mask_tokens(self.embed(encoded), visible) + self.pos_embed
         if levels is not None:
             levels = torch.stack([norm(level) for norm, level in zip(self.level_norms, levels, strict=True)])
         outputs: list[Tensor] = []
         for index, block in enumerate(self.blocks):
-            outputs.append(block(self.skips(index, x, outputs), levels))
+            is_last = index == len(self.blocks) - 1
+            tokens = wanted + 1 if is_last and wanted is not None else None  # after the class token
+            outputs.append(block(self.skips(index, x, outputs), levels, tokens))
             x = outputs[-1]
-        return self.pred(self.norm(x))[:, 1:]
+        return self.pred(self.norm(x if wanted is not None else x[:, 1:]))
 
     def _with_mask_tokens(self, x: Tensor, visible: Tensor) -> Tensor:
         """Put the visible tokens in their places among mask tokens: (B, 1 + V, D) -> (B, 1 + N, D)."""

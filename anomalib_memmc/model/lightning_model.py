@@ -74,6 +74,7 @@ class MemMCMAE(AnomalibModule):
         score_reduction: ``"mean"`` of the map (paper), ``"max"``, ``"top_k"`` (mean of the highest tenth), or
             ``"mahalanobis"``: distance from the maps of the normal training images, measured before each validation.
         blur_sigma: Gaussian blur of the map in pixels, as PaDiM and PatchCore do (ours); 0 = off (paper).
+        mask_chunk_size: Masked views scored at once, which bounds the memory; None takes what fits.
         pretrained: Path of an MAE checkpoint to start from; see ``load_mae_weights``.
         max_epochs: Epochs to train; None leaves it to the trainer.
         lr: Learning rate at the end of warm-up.
@@ -117,6 +118,7 @@ class MemMCMAE(AnomalibModule):
         error_map: ErrorMap = "ms_ssim",
         score_reduction: ScoreReduction = "mean",
         blur_sigma: float = 0.0,
+        mask_chunk_size: int | None = None,
         pretrained: str | Path | None = None,
         max_epochs: int | None = None,
         lr: float = 1.5e-3,
@@ -174,6 +176,7 @@ class MemMCMAE(AnomalibModule):
                 error_map=error_map,
                 score_reduction=score_reduction,
                 blur_sigma=blur_sigma,
+                mask_chunk_size=mask_chunk_size,
             )
         if pretrained is not None:
             self.load_mae_weights(pretrained)

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from .attention import Gate
 from .calibration import NormalErrors
-from .decoder import Decoder
+from .decoder import Decoder, take_tokens
 from .encoder import Encoder
 from .masking import MaskSampler, mask_bank, num_visible, random_masks, visible_indices
 from .ms_ssim import ms_ssim_map
@@ -23,7 +23,8 @@ ScoreReduction = Literal["mean", "max", "top_k", "mahalanobis"]
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 _UNDECAYED = ("memory_key", "memory_value", "cls_token", "mask_token", "gate_bias")  # besides biases, norms and skips
-_SEQUENCES_PER_PASS = 80  # bounds the memory of scoring: images are scored in groups of this many masked views
+_VIEWS_PER_PASS = 80  # on a CPU more do not help
+_CPU_BUDGET = 2**30  # bytes a pass of scoring may take on a CPU; on a GPU a quarter of what is free
 
 
 class Reconstruction(NamedTuple):
@@ -86,6 +87,8 @@ class MemMCMAEModel(nn.Module):
             tenth of the pixels, or ``"mahalanobis"``, the map's distance from those of normal images (all ours).
         blur_sigma: Standard deviation in pixels of a Gaussian blur of the map, after the image score was taken from
             it (ours, as PaDiM and PatchCore do); 0 = off.
+        mask_chunk_size: Masked views scored at once, which bounds the memory of scoring, whatever the batch and the
+            number of masks; None takes what fits in 1 GiB, or in a quarter of a GPU's free memory.
 
     Raises:
         ValueError: If an argument is out of its range, with the reason.
@@ -115,6 +118,7 @@ class MemMCMAEModel(nn.Module):
         error_map: ErrorMap = "ms_ssim",
         score_reduction: ScoreReduction = "mean",
         blur_sigma: float = 0.0,
+        mask_chunk_size: int | None = None,
     ) -> None:
         super().__init__()
         self.image_size = image_size_pair(image_size)
@@ -125,6 +129,11 @@ class MemMCMAEModel(nn.Module):
         self.levels = _levels(multi_level, encoder_depth)
         self.error_map = _one_of("error_map", error_map, get_args(ErrorMap))
         self.score_reduction = _one_of("score_reduction", score_reduction, get_args(ScoreReduction))
+
+        if mask_chunk_size is not None and mask_chunk_size < 1:
+            msg = f"mask_chunk_size must be at least 1, or None to fit the memory, got {mask_chunk_size}."
+            raise ValueError(msg)
+        self.mask_chunk_size = mask_chunk_size
 
         num_patches = self.grid[0] * self.grid[1]
         num_visible(num_patches, mask_ratio)
@@ -150,6 +159,8 @@ class MemMCMAEModel(nn.Module):
         bank = mask_bank(num_masks, num_patches, mask_ratio, mask_sampler, mask_seed)
         self.register_buffer("bank", bank, persistent=False)
         self.register_buffer("bank_visible", visible_indices(bank), persistent=False)
+        self.bank_hidden: Tensor
+        self.register_buffer("bank_hidden", visible_indices(~bank), persistent=False)
         self.pixel_mean: Tensor
         self.pixel_std: Tensor
         mean, std = _pixel_statistics(_one_of("normalize", normalize, ("none", "imagenet")), in_channels)
@@ -193,8 +204,8 @@ class MemMCMAEModel(nn.Module):
         pixels = self._standardise(self._check(images))
         visible = visible_indices(masks).to(images.device, non_blocking=True)
         hidden = visible_indices(~masks).to(images.device, non_blocking=True)
-        predicted = _take(self._predict(pixels, visible[:, None]), hidden)
-        target = _take(self._patchify(pixels), hidden)
+        predicted = self._predict(pixels, visible[:, None], hidden[:, None])
+        target = take_tokens(self._patchify(pixels), hidden)
         return functional.mse_loss(predicted.float(), target.float())
 
     def reconstruct(self, images: Tensor, masks: Tensor | None = None) -> Reconstruction:
@@ -212,7 +223,9 @@ class MemMCMAEModel(nn.Module):
         """
         images = self._check(images)
         masks = self._check_masks(self.bank if masks is None else masks, len(images)).to(images.device)
-        pixels = self._reconstruct(images, visible_indices(masks))
+        visible = visible_indices(masks)
+        predicted = self._predict(self._standardise(images), visible)
+        pixels = self._pixels(predicted, visible.shape[:2])
         return Reconstruction(pixels, masks, torch.where(self._mask_pixels(masks), 0.5, images[:, None]))
 
     def score(self, images: Tensor) -> Scores:
@@ -228,9 +241,10 @@ class MemMCMAEModel(nn.Module):
         Returns:
             Scores, maps and the spread of the scores over the masks.
         """
-        if torch.compiler.is_compiling() or torch.compiler.is_exporting() or len(images) <= self._group:
-            return self._score(images)
-        parts = [self._score(part) for part in images.split(self._group)]
+        if torch.compiler.is_compiling() or torch.compiler.is_exporting():
+            return self._score(images, len(self.bank))
+        chunk = self._chunk_size()
+        parts = [self._score(part, chunk) for part in images.split(max(1, chunk // len(self.bank)))]
         return Scores(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
     def error_cells(self, images: Tensor) -> Tensor:
@@ -248,37 +262,48 @@ class MemMCMAEModel(nn.Module):
         if self.normal_errors is None:
             msg = f"Only score_reduction='mahalanobis' has cells, not {self.score_reduction!r}."
             raise ValueError(msg)
-        return torch.cat([self.normal_errors.cells(self._map(part)[0]) for part in images.split(self._group)])
+        chunk = self._chunk_size()
+        parts = images.split(max(1, chunk // len(self.bank)))
+        return torch.cat([self.normal_errors.cells(self._map(part, chunk)[0]) for part in parts])
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters to keep out of weight decay: memory, tokens, skips, biases and norms."""
         return {name for name, value in self.named_parameters() if value.ndim < 2 or name.endswith(_UNDECAYED)}
 
-    @property
-    def _group(self) -> int:
-        """Images that are scored together."""
-        return max(1, _SEQUENCES_PER_PASS // len(self.bank))
+    def _chunk_size(self) -> int:
+        """Masked views to score at once."""
+        if self.mask_chunk_size is not None:
+            return self.mask_chunk_size
+        pixels = self.in_channels * self.image_size[0] * self.image_size[1]
+        tokens = (len(self.bank[0]) + 1) * self.decoder.embed.out_features
+        bytes_of_view = 4 * (12 * pixels + 6 * tokens * max(2, len(self.levels)))  # the live tensors, counted by hand
+        device = self.bank.device
+        if device.type == "cuda":
+            return max(1, torch.cuda.mem_get_info(device)[0] // 4 // bytes_of_view)
+        return min(_VIEWS_PER_PASS, max(1, _CPU_BUDGET // bytes_of_view))
 
-    def _score(self, images: Tensor) -> Scores:
-        anomaly_map, score_std = self._map(images)
+    def _score(self, images: Tensor, chunk: int) -> Scores:
+        anomaly_map, score_std = self._map(images, chunk)
         return Scores(self._reduce(anomaly_map), self.blur(anomaly_map), score_std)
 
-    def _map(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Error of each pixel (B, 1, H, W), and the spread of its mean over the masks (B,)."""
+    def _map(self, images: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+        """Error of each pixel (B, 1, H, W), and the spread of its mean over the masks (B,); ``chunk`` masks at once."""
         images = self._check(images)
-        batch = images.shape[0]  # len() would fix it in an exported graph
-        pixels = self._reconstruct(images, self.bank_visible.expand(batch, -1, -1))
-        masks = self._mask_pixels(self.bank[None]).float()  # (1, M, 1, H, W), the same for every image
         target = images.float()[:, None]
-        pasted = torch.where(masks > 0, pixels, target)
-        errors = self._errors(pasted, target) * masks  # (B, M, 1, H, W)
-        counts = masks.sum(dim=1)
+        total, of_view = torch.zeros_like(target[:, 0, :1]), []
+        for bank, visible, hidden in zip(
+            self.bank.split(chunk), self.bank_visible.split(chunk), self.bank_hidden.split(chunk), strict=True
+        ):
+            masks = self._mask_pixels(bank[None]).float()  # (1, M, 1, H, W), the same for every image
+            pasted = torch.where(masks > 0, self._fill(images, visible, hidden), target)
+            errors = self._errors(pasted, target) * masks  # (B, M, 1, H, W)
+            total = total + errors.sum(dim=1)
+            of_view.append(errors.sum(dim=(2, 3, 4)) / masks.sum(dim=(2, 3, 4)))
+        counts = self._mask_pixels(self.bank[None]).float().sum(dim=1)
         seen = (counts > 0).float()
-        anomaly_map = errors.sum(dim=1) / counts.clamp(min=1)
+        anomaly_map = total / counts.clamp(min=1)
         mean = anomaly_map.sum(dim=(1, 2, 3), keepdim=True) / seen.sum(dim=(1, 2, 3), keepdim=True)
-        anomaly_map = torch.where(counts > 0, anomaly_map, mean)
-        score_of_view = errors.sum(dim=(2, 3, 4)) / masks.sum(dim=(2, 3, 4))
-        return anomaly_map, score_of_view.std(dim=1, correction=0)
+        return torch.where(counts > 0, anomaly_map, mean), torch.cat(of_view, dim=1).std(dim=1, correction=0)
 
     def _errors(self, x: Tensor, y: Tensor) -> Tensor:
         """Error of each pixel, (B, M, C, H, W) and (B, 1, C, H, W) -> (B, M, 1, H, W), float32 in [0, 1]."""
@@ -297,13 +322,30 @@ class MemMCMAEModel(nn.Module):
             return pixels.amax(dim=1)
         return pixels.topk(max(1, pixels.shape[1] // 10), dim=1).values.mean(dim=1)
 
-    def _reconstruct(self, images: Tensor, visible: Tensor) -> Tensor:
-        """Images (B, C, H, W) and visible indices (B, M, V) -> reconstructions (B, M, C, H, W) in about [0, 1]."""
-        predicted = self._predict(self._standardise(images), visible).float()
-        return self._unpatchify(predicted).unflatten(0, visible.shape[:2]) * self.pixel_std + self.pixel_mean
+    def _fill(self, images: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
+        """Predict the hidden patches (M, K) of images (B, C, H, W): (B, M, C, H, W), undefined where visible."""
+        batch = images.shape[0]  # len() would fix it in an exported graph
+        visible, hidden = (index.expand(batch, -1, -1) for index in (visible, hidden))
+        predicted = self._predict(self._standardise(images), visible, hidden)
+        patches = predicted.new_zeros(predicted.shape[0], self.bank.shape[1], predicted.shape[2])
+        index = hidden.flatten(0, 1)[..., None].expand(-1, -1, predicted.shape[2])
+        return self._pixels(patches.scatter(1, index, predicted), visible.shape[:2])
 
-    def _predict(self, pixels: Tensor, visible: Tensor) -> Tensor:
-        """Standardised pixels (B, C, H, W) and visible indices (B, M, V) -> patch values (B * M, N, P)."""
+    def _pixels(self, patches: Tensor, views: torch.Size) -> Tensor:
+        """Standardised patch values (B * M, N, P) -> pixels (B, M, C, H, W) in about [0, 1], float32."""
+        return self._unpatchify(patches.float()).unflatten(0, views) * self.pixel_std + self.pixel_mean
+
+    def _predict(self, pixels: Tensor, visible: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """Predict patches.
+
+        Args:
+            pixels: Standardised pixels (B, C, H, W).
+            visible: Indices of the visible patches (B, M, V).
+            wanted: Indices of the patches to predict (B, M, K); None for all.
+
+        Returns:
+            Standardised patch values (B * M, N, P), or (B * M, K, P).
+        """
         pixels = pixels.to(self.patch_embed.weight.dtype)
         tokens = self.patch_embed(pixels).flatten(2).transpose(1, 2) + self.pos_embed[:, 1:]
         index = visible.flatten(1)[..., None].expand(-1, -1, tokens.shape[-1])
@@ -311,7 +353,7 @@ class MemMCMAEModel(nn.Module):
         visible = visible.flatten(0, 1)
         cls_token = (self.cls_token + self.pos_embed[:, :1]).to(tokens.dtype).expand(tokens.shape[0], -1, -1)
         encoded, levels = self.encoder(torch.cat([cls_token, tokens], dim=1), self.levels)
-        return self.decoder(encoded, levels, visible)
+        return self.decoder(encoded, levels, visible, None if wanted is None else wanted.flatten(0, 1))
 
     def _patchify(self, pixels: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, N, P); a patch runs row, column, channel, as in MAE."""
@@ -430,8 +472,3 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
         msg = f"{name} must be one of {', '.join(allowed)}, got {value!r}."
         raise ValueError(msg)
     return value
-
-
-def _take(patches: Tensor, index: Tensor) -> Tensor:
-    """Patches (B, N, P) at indices (B, K) -> (B, K, P)."""
-    return patches.gather(1, index[..., None].expand(-1, -1, patches.shape[-1]))

@@ -41,6 +41,7 @@ def test_impossible_image_size(build, size):
         ("error_map", "l1"),
         ("score_reduction", "median"),
         ("blur_sigma", 8),
+        ("mask_chunk_size", 0),
         ("blur_sigma", -1),
         ("memory_slots", -1),
     ],
@@ -296,6 +297,25 @@ def test_reductions(build, images):
         torch.testing.assert_close(build(error_map="mse", score_reduction=reduction).score(images).pred_score, score)
     assert (expected["max"] > expected["top_k"]).all()
     assert (expected["top_k"] > expected["mean"]).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("chunk", [1, 3, 1000])
+def test_chunks_of_masks_change_nothing(build, images, chunk):
+    expected, scores = build().score(images), build(mask_chunk_size=chunk).score(images)
+    for ours, theirs in zip(scores, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("switches", [{}, {"memory_slots": 0, "multi_level": False, "long_skips": False}])
+def test_hidden_patches_alone_are_predicted_as_among_all(build, images, switches):
+    model = build(**switches)
+    masks = random_masks(len(images), model.bank.shape[1], 0.75, torch.Generator().manual_seed(1))
+    everything = model.reconstruct(images, masks[:, None])
+    pixels = masks.unflatten(1, model.grid).repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
+    squares = (everything.pixels[:, 0] - images).square()
+    expected = squares[pixels.expand_as(squares)].mean()
+    torch.testing.assert_close(model.loss(images, masks), expected)
 
 
 @torch.no_grad()
