@@ -7,6 +7,7 @@ import logging
 import shutil
 import tempfile
 from abc import abstractmethod
+from pathlib import Path
 
 import pandas as pd
 from anomalib import TaskType
@@ -16,6 +17,7 @@ from lightning.pytorch.utilities.types import EVAL_DATALOADERS
 from pandas import DataFrame
 from torchvision.transforms.v2 import Transform
 
+from anomalib_memmc.data.cache import CacheMode, ImageCache
 from anomalib_memmc.data.dataset import LABELS, MedicalImageDataset
 from anomalib_memmc.data.errors import DatasetError
 from anomalib_memmc.data.grouping import draw_groups
@@ -45,6 +47,10 @@ class MedicalDataModule(AnomalibDataModule):
         num_val_normal: In "from_train" and "synthetic": how many images to hold out, instead of the fraction.
         seed: Seed of every random choice.
         crop: Rectangle to cut out of every image, as fractions (left, top, right, bottom); ``None`` keeps all.
+        cache: Keep the training images shrunk and decoded between epochs: "memory" (a RAM disk, for this run) or
+            "disk" (for later runs too); ``None`` decodes anew. Other images are always read from their files.
+        cache_size: Shorter side of a cached image in pixels; choose it somewhat above the model's ``image_size``.
+        cache_dir: Folder of the "disk" cache; ``None`` takes ``anomalib_memmc`` in the user's cache folder.
     """
 
     def __init__(
@@ -62,6 +68,9 @@ class MedicalDataModule(AnomalibDataModule):
         num_val_normal: int | None,
         seed: int,
         crop: tuple[float, float, float, float] | None = None,
+        cache: CacheMode | None = None,
+        cache_size: int = 256,
+        cache_dir: Path | str | None = None,
     ) -> None:
         super().__init__(
             train_batch_size=train_batch_size,
@@ -88,6 +97,7 @@ class MedicalDataModule(AnomalibDataModule):
         self.num_val_normal = num_val_normal
         self.split_seed = seed
         self.crop = crop
+        self.cache = ImageCache(cache, cache_size, cache_dir) if cache is not None else None
         self._parts: DataFrame | None = None
         self._synthetic_samples: DataFrame | None = None
 
@@ -157,12 +167,12 @@ class MedicalDataModule(AnomalibDataModule):
         parts = self.parts
         masks = (parts["mask_path"] != "").any()
         self._dataset_task = TaskType.SEGMENTATION if masks else TaskType.CLASSIFICATION
-        self.train_data = self._dataset(Split.TRAIN)
+        self.train_data = self._dataset(Split.TRAIN, self.cache)
         self.test_data = self._dataset(Split.TEST)
 
-    def _dataset(self, part: Split) -> MedicalImageDataset:
+    def _dataset(self, part: Split, cache: ImageCache | None = None) -> MedicalImageDataset:
         rows = self.parts[self.parts["split"] == part.value].reset_index(drop=True)
-        return MedicalImageDataset(rows, self._dataset_task, self.crop)
+        return MedicalImageDataset(rows, self._dataset_task, self.crop, cache=cache)
 
     def _create_test_split(self) -> None:
         """The test part is what the subclass listed."""

@@ -16,6 +16,7 @@ from pandas import DataFrame
 from torchvision.transforms.v2 import Transform
 from torchvision.tv_tensors import Image, Mask
 
+from anomalib_memmc.data.cache import ImageCache
 from anomalib_memmc.data.errors import DatasetError
 from anomalib_memmc.data.reader import read_image, read_mask
 
@@ -55,6 +56,10 @@ class MedicalImageDataset(AnomalibDataset):
         crop: Rectangle to cut out of every image and mask before anything else, as fractions of its width and height
             (left, top, right, bottom), each in [0, 1]. ``None`` keeps the whole image.
         augmentations: torchvision v2 transform of image and mask.
+        cache: Where shrunk images are kept between epochs, for samples without anomalies only; ``None``: nowhere.
+
+    Raises:
+        ValueError: If a cache is given for samples with anomalies, whose masks would not fit the shrunk images.
     """
 
     def __init__(
@@ -63,8 +68,13 @@ class MedicalImageDataset(AnomalibDataset):
         task: TaskType | str | None = None,
         crop: tuple[float, float, float, float] | None = None,
         augmentations: Transform | None = None,
+        cache: ImageCache | None = None,
     ) -> None:
         super().__init__(augmentations=augmentations)
+        if cache is not None and samples["label_index"].any():
+            msg = "A cache takes normal images only: the masks of anomalous ones would not fit the shrunk images."
+            raise ValueError(msg)
+        self.cache = cache
         has_masks = bool((samples["mask_path"] != "").any())
         self._task = TaskType(task or ("segmentation" if has_masks else "classification"))
         self.crop = crop
@@ -104,9 +114,13 @@ class MedicalImageDataset(AnomalibDataset):
             ImageReadError: If the image or the mask cannot be read.
         """
         row = self.samples.iloc[index]
-        image = read_image(row.image_path)
-        mask = self._read_mask(row, image) if self._task == TaskType.SEGMENTATION else None
-        image, mask = self._crop(image), self._crop(mask)
+        if self.cache is None:
+            image = read_image(row.image_path)
+            mask = self._read_mask(row, image) if self._task == TaskType.SEGMENTATION else None
+            image, mask = self._crop(image), self._crop(mask)
+        else:
+            image = self.cache.read(row.image_path, self.crop, lambda: self._crop(read_image(row.image_path)))
+            mask = self._read_mask(row, image) if self._task == TaskType.SEGMENTATION else None
         if self.augmentations and mask is None:
             image = self.augmentations(image)
         elif self.augmentations:

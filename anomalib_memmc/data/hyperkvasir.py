@@ -10,6 +10,7 @@ from anomalib.data.utils import ValSplitMode
 from pandas import DataFrame
 from torchvision.transforms.v2 import Transform
 
+from anomalib_memmc.data.cache import CacheMode
 from anomalib_memmc.data.datamodule import MedicalDataModule
 from anomalib_memmc.data.dataset import make_samples
 from anomalib_memmc.data.duplicates import CENTRE, near_duplicate_groups
@@ -63,6 +64,10 @@ class HyperKvasir(MedicalDataModule):
         val_split_mode: Where validation images come from, see :class:`~anomalib_memmc.data.MedicalDataModule`.
         val_split_ratio: Fraction of the training frames (or, in "from_test", the test images) used for validation.
         seed: Seed of the split.
+        cache: Keep the training images shrunk and decoded between epochs: "memory" (a RAM disk, for this run) or
+            "disk" (for later runs too); ``None`` decodes anew. Other images are always read from their files.
+        cache_size: Shorter side of a cached image in pixels; choose it somewhat above the model's ``image_size``.
+        cache_dir: Folder of the "disk" cache; ``None`` takes ``anomalib_memmc`` in the user's cache folder.
 
     Raises:
         DatasetNotFoundError: In ``prepare_data`` and ``setup``, if the data set is not under `root`.
@@ -94,6 +99,9 @@ class HyperKvasir(MedicalDataModule):
         val_split_mode: ValSplitMode | str = ValSplitMode.FROM_TRAIN,
         val_split_ratio: float = 0.1,
         seed: int = 0,
+        cache: CacheMode | None = None,
+        cache_size: int = 256,
+        cache_dir: Path | str | None = None,
     ) -> None:
         super().__init__(
             train_batch_size=train_batch_size,
@@ -107,6 +115,9 @@ class HyperKvasir(MedicalDataModule):
             val_split_ratio=val_split_ratio,
             num_val_normal=num_val_normal,
             seed=seed,
+            cache=cache,
+            cache_size=cache_size,
+            cache_dir=cache_dir,
             crop=CENTRE if crop_border else None,
         )
         self.root = Path(root)

@@ -116,6 +116,8 @@ def _normal_images(trainer: Trainer, pl_module: LightningModule) -> Iterator[Ten
     loader = cast(DataLoader, trainer.train_dataloader)
     transform = getattr(pl_module.pre_processor, "transform", None)
     dataset = copy(loader.dataset)
+    if hasattr(dataset, "cache"):
+        dataset.cache = None  # a cached image is resized twice, which changes its errors
     if hasattr(dataset, "augmentations"):
         validation = getattr(trainer.val_dataloaders, "dataset", None)
         dataset.augmentations = getattr(validation, "augmentations", transform)

@@ -1,0 +1,133 @@
+"""Training images that are decoded and shrunk once, not in every epoch (ours)."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torchvision.transforms.v2.functional import resize
+from torchvision.tv_tensors import Image
+
+CacheMode = Literal["memory", "disk"]
+FORMAT = "1"  # part of every key: raise it when the reader or this file changes what is stored
+RAM_DISK = Path("/dev/shm")
+PREFIX = "anomalib_memmc_"
+
+
+class ImageCache:
+    """A folder of shrunk images as 8-bit arrays, one file an image, filled as images are first read.
+
+    A file is named after everything it depends on: the image's path, size and time of change, the crop, the cache's
+    size and the code's format. What changes is read anew; stale files are never looked at. Files appear under their
+    name only when complete, so that any number of workers, processes and runs may share a folder.
+
+    Args:
+        mode: ``"memory"``, a folder on the RAM disk that is removed at the end of the program; or ``"disk"``, a folder
+            that stays for later runs.
+        size: Shorter side of a stored image in pixels, >= 1; smaller images are kept as they are.
+        folder: Where ``"disk"`` keeps its files; ``None`` takes ``anomalib_memmc`` in the user's cache folder.
+
+    Raises:
+        ValueError: If an argument is out of its range, or ``"memory"`` is asked for and there is no RAM disk.
+    """
+
+    def __init__(self, mode: CacheMode, size: int = 256, folder: str | Path | None = None) -> None:
+        if mode not in {"memory", "disk"}:
+            msg = f"cache must be 'memory', 'disk' or None, got {mode!r}."
+            raise ValueError(msg)
+        if size < 1:
+            msg = f"cache_size must be at least 1 pixel, got {size}."
+            raise ValueError(msg)
+        self.size = size
+        self.folder = _ram_folder() if mode == "memory" else Path(folder) if folder else user_folder()
+
+    def read(self, path: str | Path, crop: object, read: Callable[[], Image]) -> Image:
+        """Return an image from the cache, putting it there first where it is not.
+
+        Args:
+            path: The image's file.
+            crop: What was cut out of it, by any value whose ``repr`` tells crops apart.
+            read: Reads and crops the image: (3, H, W), float32 in [0, 1].
+
+        Returns:
+            The image (3, h, w), float32 in [0, 1], rounded to 8 bits; ``min(h, w)`` is at most ``size``.
+
+        Raises:
+            OSError: If the image is missing, or the cache cannot be written.
+        """
+        stored = self._path(path, crop)
+        pixels = _load(stored)
+        if pixels is None:
+            pixels = self._shrink(read())
+            _save(stored, pixels)
+        return Image(torch.from_numpy(pixels).float().div_(255).expand(3, -1, -1).contiguous())
+
+    def _path(self, path: str | Path, crop: object) -> Path:
+        status = Path(path).stat()
+        parts = (FORMAT, str(self.size), repr(crop), os.path.abspath(path), status.st_size, status.st_mtime_ns)
+        digest = hashlib.sha256("\\0".join(map(str, parts)).encode()).hexdigest()
+        return self.folder / digest[:2] / f"{digest[2:32]}.npy"
+
+    def _shrink(self, image: Image) -> np.ndarray:
+        """(3, H, W) float -> (1 or 3, h, w) uint8; one channel where all three are equal."""
+        if min(image.shape[-2:]) > self.size:
+            image = resize(image, [self.size], antialias=True)
+        pixels = image.as_subclass(torch.Tensor).mul(255).round().clamp(0, 255).to(torch.uint8).numpy()
+        return pixels[:1].copy() if (pixels == pixels[:1]).all() else pixels
+
+
+def user_folder() -> Path:
+    """The package's folder in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "anomalib_memmc"
+
+
+def _ram_folder() -> Path:
+    if not RAM_DISK.is_dir():
+        msg = f"cache='memory' needs a RAM disk at {RAM_DISK}, which this system does not have; use cache='disk'."
+        raise ValueError(msg)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=RAM_DISK))
+    atexit.register(_remove_if_owner, folder, os.getpid())
+    return folder
+
+
+def _remove_if_owner(folder: Path, owner: int) -> None:
+    """Remove the folder in the process that made it, not in its forked workers."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _load(path: Path) -> np.ndarray | None:
+    """The array of a file, or ``None`` where there is none that can be used."""
+    try:
+        pixels = np.load(path)
+    except (OSError, ValueError, EOFError):
+        return None
+    return pixels if pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[0] in {1, 3} else None
+
+
+def _save(path: Path, pixels: np.ndarray) -> None:
+    """Write an array so that no reader ever finds half of it.
+
+    Raises:
+        OSError: If it cannot be written, with what to do.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+            temporary = Path(file.name)
+            np.save(file, pixels)
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        msg = f"The image cache {path.parent.parent} cannot be written: {error}. Free space, or set another cache_dir."
+        raise OSError(msg) from error
