@@ -3,6 +3,7 @@
 import torch
 from timm.layers import Mlp
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .attention import Gate, MemoryAttention, MultiLevelCrossAttention
 from .positions import sincos_positions
@@ -78,6 +79,7 @@ class Decoder(nn.Module):
         gate: Granularity of the gates of eq. 3.
         cross_residual: Whether the decoder tokens are added to the gated sum of eq. 2.
         long_skips: Whether the output of block i is added to the input of block ``depth - 1 - i``.
+        checkpointing: Whether training keeps only the blocks' inputs and computes the rest again in the backward pass.
     """
 
     def __init__(
@@ -92,8 +94,10 @@ class Decoder(nn.Module):
         gate: Gate,
         cross_residual: bool,
         long_skips: bool,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        self.checkpointing = checkpointing
         self.embed = nn.Linear(encoder_dim, dim)
         self.mask_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
         self.pos_embed: Tensor
@@ -125,7 +129,11 @@ class Decoder(nn.Module):
         for index, block in enumerate(self.blocks):
             is_last = index == len(self.blocks) - 1
             tokens = wanted + 1 if is_last and wanted is not None else None  # after the class token
-            outputs.append(block(self.skips(index, x, outputs), levels, tokens))
+            inputs = (self.skips(index, x, outputs), levels, tokens)
+            if self.checkpointing and self.training:
+                outputs.append(checkpoint(block, *inputs, use_reentrant=False))
+            else:
+                outputs.append(block(*inputs))
             x = outputs[-1]
         return self.pred(self.norm(x if wanted is not None else x[:, 1:]))
 

@@ -75,6 +75,8 @@ class MemMCMAE(AnomalibModule):
             ``"mahalanobis"``: distance from the maps of the normal training images, measured before each validation.
         blur_sigma: Gaussian blur of the map in pixels, as PaDiM and PatchCore do (ours); 0 = off (paper).
         mask_chunk_size: Masked views scored at once, which bounds the memory; None takes what fits.
+        checkpoint_decoder: Keep only the inputs of the decoder blocks in training and compute the rest again in the
+            backward pass: less memory for more time, the same gradients.
         pretrained: Path of an MAE checkpoint to start from; see ``load_mae_weights``.
         max_epochs: Epochs to train; None leaves it to the trainer.
         lr: Learning rate at the end of warm-up.
@@ -119,6 +121,7 @@ class MemMCMAE(AnomalibModule):
         score_reduction: ScoreReduction = "mean",
         blur_sigma: float = 0.0,
         mask_chunk_size: int | None = None,
+        checkpoint_decoder: bool = False,
         pretrained: str | Path | None = None,
         max_epochs: int | None = None,
         lr: float = 1.5e-3,
@@ -177,6 +180,7 @@ class MemMCMAE(AnomalibModule):
                 score_reduction=score_reduction,
                 blur_sigma=blur_sigma,
                 mask_chunk_size=mask_chunk_size,
+                checkpoint_decoder=checkpoint_decoder,
             )
         if pretrained is not None:
             self.load_mae_weights(pretrained)

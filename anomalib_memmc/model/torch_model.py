@@ -89,6 +89,8 @@ class MemMCMAEModel(nn.Module):
             it (ours, as PaDiM and PatchCore do); 0 = off.
         mask_chunk_size: Masked views scored at once, which bounds the memory of scoring, whatever the batch and the
             number of masks; None takes what fits in 1 GiB, or in a quarter of a GPU's free memory.
+        checkpoint_decoder: Keep only the inputs of the decoder blocks in training and compute the rest again in the
+            backward pass: less memory for more time, the same gradients.
 
     Raises:
         ValueError: If an argument is out of its range, with the reason.
@@ -119,6 +121,7 @@ class MemMCMAEModel(nn.Module):
         score_reduction: ScoreReduction = "mean",
         blur_sigma: float = 0.0,
         mask_chunk_size: int | None = None,
+        checkpoint_decoder: bool = False,
     ) -> None:
         super().__init__()
         self.image_size = image_size_pair(image_size)
@@ -153,6 +156,7 @@ class MemMCMAEModel(nn.Module):
             gate,
             cross_residual,
             long_skips,
+            checkpoint_decoder,
         )
         self.bank: Tensor
         self.bank_visible: Tensor

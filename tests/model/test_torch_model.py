@@ -318,6 +318,21 @@ def test_hidden_patches_alone_are_predicted_as_among_all(build, images, switches
     torch.testing.assert_close(model.loss(images, masks), expected)
 
 
+def test_checkpointing_keeps_less_and_gives_the_same_gradients(build, images):
+    gradients, kept = [], []
+    masks = random_masks(len(images), 24, 0.75, torch.Generator().manual_seed(1))
+    for checkpoint_decoder in (False, True):
+        model = build(checkpoint_decoder=checkpoint_decoder).train()
+        saved = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, to=saved: to.append(x.numel()) or x, lambda x: x):
+            model.loss(images, masks).backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+        kept.append(sum(saved))
+    for plain, checkpointed in zip(*gradients, strict=True):
+        torch.testing.assert_close(checkpointed, plain)
+    assert kept[1] < kept[0]
+
+
 @torch.no_grad()
 def test_mahalanobis_takes_its_score_before_the_blur(build, images):
     plain, blurred = build(score_reduction="mahalanobis"), build(score_reduction="mahalanobis", blur_sigma=2)
