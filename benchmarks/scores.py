@@ -19,7 +19,7 @@ from torch.nn import functional
 from anomalib_memmc.benchmark.job import CONFIG_FILE, build
 from anomalib_memmc.model.calibration import NormalErrors
 from anomalib_memmc.model.masking import mask_bank
-from anomalib_memmc.model.ms_ssim import WEIGHTS, ms_ssim_map, ms_ssim_terms
+from anomalib_memmc.model.ms_ssim import ms_ssim_map, ms_ssim_terms
 from anomalib_memmc.register import register
 
 BATCH = 8
@@ -98,12 +98,13 @@ def error_maps(network, images, masks):
 
     whole = ms_ssim_map(pasted, target)
     kinds = {"ms_ssim": average(whole), "ms_ssim, pasted": whole.mean(dim=1)}
-    for scale, term in enumerate(ms_ssim_terms(pasted.clamp(0, 1), target)):
+    terms = ms_ssim_terms(pasted.clamp(0, 1), target)
+    for scale, term in enumerate(terms):
         factor = images.shape[-1] // term.shape[-1]
         enlarged = functional.interpolate(
             (1 - term.mean(dim=2)).flatten(0, 1)[:, None], scale_factor=factor, mode="bilinear"
         )
-        kinds[f"scale {scale + 1} of {len(WEIGHTS)}"] = average(enlarged.unflatten(0, hidden.shape[:2]).clamp(min=0))
+        kinds[f"scale {scale + 1} of {len(terms)}"] = average(enlarged.unflatten(0, hidden.shape[:2]).clamp(min=0))
     kinds["mse"] = average((result.pixels.clamp(0, 1) - target).square().mean(dim=2, keepdim=True))
     return kinds
 
