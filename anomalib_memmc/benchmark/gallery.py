@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from torchvision.tv_tensors import Mask
 
 from anomalib_memmc.benchmark.job import CONFIG_FILE, build
 from anomalib_memmc.evaluation.picture import draw_reconstructions
@@ -50,7 +51,7 @@ def draw_gallery(folder: Path, predictions: pd.DataFrame, title: str) -> Figure:
 
 def _item(item: Any, model: Any) -> dict[str, Any]:
     """A test image as the model is given it, with what is known of it."""
-    image, mask = item.image[None], None if item.gt_mask is None else item.gt_mask[None]
+    image, mask = item.image[None], None if item.gt_mask is None else Mask(item.gt_mask[None])
     transform = getattr(model.pre_processor, "transform", None)
     if transform is not None:
         image, mask = transform(image, mask)
