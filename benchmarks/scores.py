@@ -8,7 +8,6 @@ one stratum, ``--masks`` and ``--sampler`` replace the job's masks.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +15,11 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 
-from anomalib_memmc.benchmark.job import CONFIG_FILE, build
+from anomalib_memmc.benchmark.gallery import load_job
+from anomalib_memmc.data.grouping import draw_groups
 from anomalib_memmc.model.calibration import NormalErrors
 from anomalib_memmc.model.masking import mask_bank
 from anomalib_memmc.model.ms_ssim import ms_ssim_map, ms_ssim_terms
-from anomalib_memmc.register import register
 
 BATCH = 8
 
@@ -33,13 +32,12 @@ def main():
     parser.add_argument("--sampler", choices=["random", "complementary"], help="sampler instead of the job's")
     arguments = parser.parse_args()
     for folder in arguments.folders:
-        model, datamodule = load(folder)
-        network = model.model
-        masks = bank(network, arguments.masks, arguments.sampler)
+        model, datamodule = load_job(folder)
+        masks = bank(model, arguments.masks, arguments.sampler)
         train, _, _ = errors_of(model, datamodule.train_data, masks)
         test, labels, strata = errors_of(model, datamodule.test_data, masks)
         keep = np.array([label == 0 or arguments.stratum in (None, s) for label, s in zip(labels, strata, strict=True)])
-        half = first_half(labels)
+        half = first_half(labels, datamodule.test_data.samples)
         print(f"\n{folder}, {len(masks)} masks, {keep.sum()} test images: AUROC of half A, half B, both")
         for name in train:
             for score, values in scores(train[name], test[name]).items():
@@ -48,22 +46,16 @@ def main():
                 print(f"{name:<24} {score:<28} {numbers}", flush=True)
 
 
-def load(folder):
-    register()
-    model, datamodule, _ = build(json.loads((folder / CONFIG_FILE).read_text())["config"])
-    checkpoint = next(iter(sorted(folder.rglob("weights/lightning/model.ckpt"))))
-    model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
-    datamodule.train_augmentations = None
-    datamodule.prepare_data()
-    datamodule.setup()
-    return model.eval(), datamodule
-
-
-def bank(network, number, sampler):
-    if number is None and sampler is None:
-        return network.bank
-    patches = network.bank.shape[1]
-    return mask_bank(number or len(network.bank), patches, network.mask_ratio, sampler or "complementary", 0)
+def bank(model, number, sampler):
+    """The job's masks, with another number or sampler where asked for."""
+    settings, patches = model.hparams, model.model.bank.shape[1]
+    return mask_bank(
+        number or settings["num_masks"],
+        patches,
+        settings["mask_ratio"],
+        sampler or settings["mask_sampler"],
+        settings["mask_seed"],
+    )
 
 
 @torch.no_grad()
@@ -91,10 +83,13 @@ def error_maps(network, images, masks):
     hidden = result.masks.unflatten(2, (rows, columns)).repeat_interleave(network.patch_size, 2)
     hidden = hidden.repeat_interleave(network.patch_size, 3)[:, :, None]
     pasted = torch.where(hidden, result.pixels, target)
-    counts = hidden.float().sum(dim=1).clamp(min=1)
+    counts = hidden.float().sum(dim=1)
 
     def average(errors):
-        return (errors * hidden).sum(dim=1) / counts
+        """Over the views that hide a patch; a patch that none hides gets the mean of the others, as in the model."""
+        mean = (errors * hidden).sum(dim=1) / counts.clamp(min=1)
+        others = mean.sum(dim=(1, 2, 3), keepdim=True) / (counts > 0).sum(dim=(1, 2, 3), keepdim=True)
+        return torch.where(counts > 0, mean, others)
 
     whole = ms_ssim_map(pasted, target)
     kinds = {"ms_ssim": average(whole), "ms_ssim, pasted": whole.mean(dim=1)}
@@ -129,13 +124,14 @@ def scores(train, test):
     return {name: values.numpy() for name, values in result.items()}
 
 
-def first_half(labels, seed=0):
-    """Half of the images of each class, drawn once."""
+def first_half(labels, samples, seed=0):
+    """About half of the images of each class, drawn once, whole groups (patients, near-duplicates) at a time."""
+    groups = samples["group"].to_numpy() if "group" in samples else np.arange(len(samples)).astype(str)
     half = np.zeros(len(labels), dtype=bool)
-    generator = np.random.RandomState(seed)
     for label in (0, 1):
         members = np.flatnonzero(labels == label)
-        half[generator.permutation(members)[: len(members) // 2]] = True
+        drawn, _ = draw_groups(list(groups[members]), len(members) // 2, seed)
+        half[members[drawn]] = True
     return half
 
 

@@ -13,6 +13,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torchmetrics.functional.classification import binary_auroc
 from torchvision.transforms.v2.functional import resize
+from torchvision.tv_tensors import Mask
 
 from anomalib_memmc import HyperKvasir
 from anomalib_memmc.evaluation.iou import _OracleIoU
@@ -29,7 +30,7 @@ def main():
     datamodule = HyperKvasir(**vars(arguments), num_workers=0)
     datamodule.setup()
     items = [datamodule.test_data[index] for index in range(len(datamodule.test_data))]
-    masks = torch.stack([resize(item.gt_mask[None], SIZE, antialias=False)[0].bool() for item in items])
+    masks = torch.stack([resize(Mask(item.gt_mask[None]), SIZE)[0].bool() for item in items])
     brightness = torch.stack([resize(item.image, SIZE, antialias=True).mean(dim=0) for item in items]).clamp(0, 1)
     polyps = masks.flatten(1).any(dim=1)
     maps = {

@@ -3,6 +3,7 @@
 import argparse
 import re
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from statistics import mean
 
@@ -129,7 +130,7 @@ def roc_figure(predictions: dict[str, list[pd.DataFrame]], title: str) -> Figure
     figure = _figure(5.2, 5.0)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="0.8", linewidth=1, zorder=0)
-    for (model, tables), colour in zip(predictions.items(), COLOURS, strict=False):
+    for (model, tables), colour in zip(predictions.items(), cycle(COLOURS), strict=False):
         aurocs = [roc_auc_score(table["gt_label"], table["score"]) for table in tables]
         for index, table in enumerate(tables):
             false_positive, true_positive, _ = roc_curve(table["gt_label"], table["score"])
@@ -151,7 +152,7 @@ def histogram_figure(predictions: dict[str, list[pd.DataFrame]], title: str) -> 
         bins = [low + (high - low) * step / 30 for step in range(31)]
         for label, colour, name in ((0, "#4292c6", "normal"), (1, "#d94801", "anomalous")):
             scores = table.loc[table["gt_label"] == label, "score"].clip(upper=high)
-            axes.hist(scores, bins=bins, color=colour, alpha=0.6, density=True, label=name)
+            axes.hist(scores, bins=bins, color=colour, alpha=0.6, weights=[1 / len(scores)] * len(scores), label=name)
         axes.set(title=model, xlabel="score", yticks=[])
         axes.tick_params(labelsize=7)
         if index == 0:
@@ -166,10 +167,13 @@ def metrics_figure(rows: dict[str, list[Row]], title: str) -> Figure:
     """Draw every image and pixel metric as bars, one a model, with the seeds as dots."""
     names = [name for name in next(iter(rows.values()))[0] if re.match("image_|pixel_", name)]
     names = [name for name in names if all(row.get(name) for own in rows.values() for row in own)]
+    if not names:
+        msg = f"{title}: the finished jobs have no metric in common."
+        raise ValueError(msg)
     figure = _figure(1.9 * len(names) + 1.2, 3.0)
     for index, name in enumerate(names):
         axes = figure.add_subplot(1, len(names), index + 1)
-        for position, ((model, own), colour) in enumerate(zip(rows.items(), COLOURS, strict=False)):
+        for position, ((model, own), colour) in enumerate(zip(rows.items(), cycle(COLOURS), strict=False)):
             values = [float(row[name]) for row in own]
             axes.bar(position, mean(values), color=colour, label=model)
             axes.plot([position] * len(values), values, "k_", markersize=7)

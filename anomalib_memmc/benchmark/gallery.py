@@ -30,23 +30,44 @@ def draw_gallery(folder: Path, predictions: pd.DataFrame, title: str) -> Figure:
 
     Raises:
         FileNotFoundError: If the job left no checkpoint.
+        ValueError: If the job's model is no masked autoencoder.
     """
-    checkpoint = next(iter(sorted(folder.rglob("weights/lightning/model.ckpt"))), None)
-    if checkpoint is None:
-        msg = f"{folder} holds no checkpoint: a gallery needs the folder in which the benchmark ran."
-        raise FileNotFoundError(msg)
-    register()
-    model, datamodule, _ = build(json.loads((folder / CONFIG_FILE).read_text())["config"])
-    model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
-    datamodule.prepare_data()
-    datamodule.setup("test")
+    model, datamodule = load_job(folder)
+    if not hasattr(model.model, "reconstruct"):
+        msg = f"{type(model).__name__} reconstructs nothing: a gallery needs a masked autoencoder."
+        raise ValueError(msg)
     dataset = datamodule.test_data
     index_of = {str(path): index for index, path in enumerate(dataset.samples["image_path"])}
     items = [_item(dataset[index_of[case]], model) for case in choose_cases(predictions)]
-    model.eval()
     with torch.no_grad():
         rows = reconstruction_rows(model, items)
     return draw_reconstructions(rows, title=f"{title}: best cases first, then worst; anomalous, then normal")
+
+
+def load_job(folder: Path) -> tuple[Any, Any]:
+    """Build a finished job's model with its newest weights, and its data.
+
+    Args:
+        folder: The job's folder with its configuration and checkpoint; the data set must be where it was.
+
+    Returns:
+        The model in evaluation mode, and the data module, set up without training augmentations.
+
+    Raises:
+        FileNotFoundError: If the job left no checkpoint.
+    """
+    checkpoints = sorted(folder.rglob("weights/lightning/model.ckpt"), key=lambda path: path.stat().st_mtime)
+    if not checkpoints:
+        msg = f"{folder} holds no checkpoint: give the folder in which the benchmark ran."
+        raise FileNotFoundError(msg)
+    register()
+    model, datamodule, _ = build(json.loads((folder / CONFIG_FILE).read_text())["config"])
+    state = torch.load(checkpoints[-1], map_location="cpu", weights_only=True)["state_dict"]
+    model.load_state_dict({name: value for name, value in state.items() if name != "model.blur.kernel"})
+    datamodule.train_augmentations = None
+    datamodule.prepare_data()
+    datamodule.setup()
+    return model.eval(), datamodule
 
 
 def _item(item: Any, model: Any) -> dict[str, Any]:

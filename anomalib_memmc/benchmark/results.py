@@ -85,7 +85,8 @@ def strata_table(predictions: Mapping[str, Sequence[pd.DataFrame]]) -> str:
 
     Returns:
         The table: for all images and each stratum, mean ± sample standard deviation over the seeds, and what mean
-        intensity, blur, file size and aspect ratio reach on the same images. Empty without both classes.
+        intensity, blur, file size and aspect ratio reach on the same images as the last model is given them, in the
+        better direction. Empty without both classes.
     """
     compared = {
         model: [{(pair.anomalous, pair.normal): pair for pair in compare(table)} for table in tables]

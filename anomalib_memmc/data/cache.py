@@ -30,8 +30,8 @@ class ImageCache:
     name only when complete, so that any number of workers, processes and runs may share a folder.
 
     Args:
-        mode: ``"memory"``, a folder on the RAM disk that is removed at the end of the program; or ``"disk"``, a folder
-            that stays for later runs.
+        mode: ``"memory"``, a folder on the RAM disk that is removed at the end of the program (each process of a
+            distributed run has its own); or ``"disk"``, a folder that stays for later runs.
         size: Shorter side of a stored image in pixels, >= 1; smaller images are kept as they are.
         folder: Where ``"disk"`` keeps its files; ``None`` takes ``anomalib_memmc`` in the user's cache folder.
 
@@ -73,7 +73,7 @@ class ImageCache:
     def _path(self, path: str | Path, crop: object) -> Path:
         status = Path(path).stat()
         parts = (FORMAT, str(self.size), repr(crop), os.path.abspath(path), status.st_size, status.st_mtime_ns)
-        digest = hashlib.sha256("\\0".join(map(str, parts)).encode()).hexdigest()
+        digest = hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
         return self.folder / digest[:2] / f"{digest[2:32]}.npy"
 
     def _shrink(self, image: Image) -> np.ndarray:
@@ -93,9 +93,18 @@ def _ram_folder() -> Path:
     if not RAM_DISK.is_dir():
         msg = f"cache='memory' needs a RAM disk at {RAM_DISK}, which this system does not have; use cache='disk'."
         raise ValueError(msg)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=RAM_DISK))
+    _remove_orphans()
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}_", dir=RAM_DISK))
     atexit.register(_remove_if_owner, folder, os.getpid())
     return folder
+
+
+def _remove_orphans() -> None:
+    """Remove the folders of this user's processes that were killed."""
+    for folder in RAM_DISK.glob(f"{PREFIX}*_*"):
+        owner = folder.name.removeprefix(PREFIX).partition("_")[0]
+        if owner.isdigit() and not Path("/proc", owner).exists() and folder.stat().st_uid == os.getuid():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_if_owner(folder: Path, owner: int) -> None:
@@ -124,10 +133,14 @@ def _save(path: Path, pixels: np.ndarray) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
             temporary = Path(file.name)
+            temporary.chmod(0o644)  # a folder may serve several users
             np.save(file, pixels)
         temporary.replace(path)
     except OSError as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        msg = f"The image cache {path.parent.parent} cannot be written: {error}. Free space, or set another cache_dir."
+        msg = (
+            f"The image cache {path.parent.parent} cannot be written: {error}. Free space, use cache='disk' where the "
+            "RAM disk is small, or set another cache_dir."
+        )
         raise OSError(msg) from error

@@ -1,5 +1,6 @@
 """What the error maps of normal images look like, so that a score can tell unusual errors from usual ones (ours)."""
 
+import logging
 from collections.abc import Iterator
 from copy import copy
 from typing import Any, cast
@@ -11,6 +12,8 @@ from sklearn.covariance import LedoitWolf
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
+
+logger = logging.getLogger(__name__)
 
 _RIDGE = 1e-6
 
@@ -55,7 +58,7 @@ class NormalErrors(nn.Module):
         if len(cells) < 2:
             msg = f"score_reduction='mahalanobis' needs at least 2 normal training images, got {len(cells)}."
             raise ValueError(msg)
-        values = cells.double().cpu()
+        values = cells.cpu().double()
         mean, spread = values.mean(dim=0), values.std(dim=0).square().mean().sqrt().clamp(min=1e-6)
         covariance = torch.from_numpy(LedoitWolf().fit(((values - mean) / spread).numpy()).covariance_)
         covariance += _RIDGE * torch.eye(len(mean))  # so that cells without any spread have an inverse
@@ -64,7 +67,7 @@ class NormalErrors(nn.Module):
         self.is_fitted.fill_(True)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Root mean square of the whitened deviations: about 1 for a normal image, higher for an unusual one.
+        """Root mean square of the whitened deviations: about 1 for a training image, higher for an unusual one.
 
         Args:
             maps: Errors (B, 1, H, W), >= 0.
@@ -79,6 +82,8 @@ class NormalErrors(nn.Module):
 
 class MeasureNormalErrors(Callback):
     """Fit a model's ``NormalErrors`` to its normal training images: before each validation, and after the last step.
+
+    A test or a prediction without that is warned of, since its scores rank images by the mean of the map only.
 
     The images are taken as a validation sees them, without training augmentations, so that thresholds, checkpoints and
     tests all use the distances of the weights at hand. It costs one pass of scoring over the training images. Every
@@ -100,6 +105,19 @@ class MeasureNormalErrors(Callback):
         if is_last and self._measured_at != trainer.global_step:
             self._measure(trainer, pl_module)
 
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Warn where nothing was measured."""
+        del trainer
+        if not cast(Any, pl_module.model).normal_errors.is_fitted:
+            logger.warning(
+                "score_reduction='mahalanobis' knows no normal images yet: train the model, or pass its checkpoint. "
+                "Until then scores rank images by the mean of the map."
+            )
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Warn where nothing was measured."""
+        self.on_test_start(trainer, pl_module)
+
     def _measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
         model = cast(Any, pl_module.model)
         was_training = model.training
@@ -114,6 +132,7 @@ class MeasureNormalErrors(Callback):
 def _normal_images(trainer: Trainer, pl_module: LightningModule) -> Iterator[Tensor]:
     """Batches of all training images, pre-processed as in a validation."""
     loader = cast(DataLoader, trainer.train_dataloader)
+    generator = torch.Generator()  # a loader draws a seed; training must not notice
     transform = getattr(pl_module.pre_processor, "transform", None)
     dataset = copy(loader.dataset)
     if hasattr(dataset, "cache"):
@@ -122,7 +141,11 @@ def _normal_images(trainer: Trainer, pl_module: LightningModule) -> Iterator[Ten
         validation = getattr(trainer.val_dataloaders, "dataset", None)
         dataset.augmentations = getattr(validation, "augmentations", transform)
     for batch in DataLoader(
-        dataset, batch_size=loader.batch_size, num_workers=loader.num_workers, collate_fn=loader.collate_fn
+        dataset,
+        batch_size=loader.batch_size,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        generator=generator,
     ):
         images = batch.image.to(pl_module.device)
         yield transform(images) if transform else images

@@ -98,6 +98,7 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.checkpointing = checkpointing
+        self.can_skip = gate != "scalar" or not num_levels  # a scalar gate is a mean over all tokens
         self.embed = nn.Linear(encoder_dim, dim)
         self.mask_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
         self.pos_embed: Tensor
@@ -128,14 +129,18 @@ class Decoder(nn.Module):
         outputs: list[Tensor] = []
         for index, block in enumerate(self.blocks):
             is_last = index == len(self.blocks) - 1
-            tokens = wanted + 1 if is_last and wanted is not None else None  # after the class token
+            tokens = wanted + 1 if is_last and wanted is not None and self.can_skip else None  # after the class token
             inputs = (self.skips(index, x, outputs), levels, tokens)
             if self.checkpointing and self.training:
                 outputs.append(checkpoint(block, *inputs, use_reentrant=False))
             else:
                 outputs.append(block(*inputs))
             x = outputs[-1]
-        return self.pred(self.norm(x if wanted is not None else x[:, 1:]))
+        if wanted is None:
+            x = x[:, 1:]
+        elif not self.can_skip:
+            x = take_tokens(x, wanted + 1)
+        return self.pred(self.norm(x))
 
     def _with_mask_tokens(self, x: Tensor, visible: Tensor) -> Tensor:
         """Put the visible tokens in their places among mask tokens: (B, 1 + V, D) -> (B, 1 + N, D)."""

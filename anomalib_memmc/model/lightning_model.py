@@ -352,7 +352,7 @@ class MemMCMAE(AnomalibModule):
                 "Pass the same --config, or the same model arguments, as for training."
             )
             raise ValueError(msg)
-        if set(differing) & set(_SCORING) and self.model.normal_errors is not None:
+        if set(differing) & set(_SCORING) - {"blur_sigma"} and self.model.normal_errors is not None:
             msg = (
                 f"The errors of normal images in the checkpoint were measured with other scoring: {described}. "
                 "With score_reduction='mahalanobis', pass the same scoring arguments as for training."

@@ -5,11 +5,11 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 from anomalib.data import InferenceBatch
-from anomalib.models.components import GaussianBlur2d
 from torch import Tensor, nn
 from torch.nn import functional
 
 from .attention import Gate
+from .blur import MapBlur
 from .calibration import NormalErrors
 from .decoder import Decoder, take_tokens
 from .encoder import Encoder
@@ -88,7 +88,8 @@ class MemMCMAEModel(nn.Module):
         blur_sigma: Standard deviation in pixels of a Gaussian blur of the map, after the image score was taken from
             it (ours, as PaDiM and PatchCore do); 0 = off.
         mask_chunk_size: Masked views scored at once, which bounds the memory of scoring, whatever the batch and the
-            number of masks; None takes what fits in 1 GiB, or in a quarter of a GPU's free memory.
+            number of masks; None takes what fits in 1 GiB, or in a quarter of a GPU's free memory. Exported models
+            score all masks of a batch at once.
         checkpoint_decoder: Keep only the inputs of the decoder blocks in training and compute the rest again in the
             backward pass: less memory for more time, the same gradients.
 
@@ -173,7 +174,7 @@ class MemMCMAEModel(nn.Module):
         # cells of half a patch: finer than the masks, coarse enough to estimate their covariance
         cell_size = patch_size // 2 if patch_size % 2 == 0 else patch_size
         self.normal_errors = NormalErrors(self.image_size, cell_size) if score_reduction == "mahalanobis" else None
-        self.blur = _blur(blur_sigma, self.image_size)
+        self.blur = MapBlur(blur_sigma, self.image_size)
         self._init_weights()
 
     def forward(self, images: Tensor) -> Tensor | InferenceBatch:
@@ -283,7 +284,8 @@ class MemMCMAEModel(nn.Module):
         bytes_of_view = 4 * (12 * pixels + 6 * tokens * max(2, len(self.levels)))  # the live tensors, counted by hand
         device = self.bank.device
         if device.type == "cuda":
-            return max(1, torch.cuda.mem_get_info(device)[0] // 4 // bytes_of_view)
+            cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+            return max(1, (torch.cuda.mem_get_info(device)[0] + cached) // 4 // bytes_of_view)
         return min(_VIEWS_PER_PASS, max(1, _CPU_BUDGET // bytes_of_view))
 
     def _score(self, images: Tensor, chunk: int) -> Scores:
@@ -439,14 +441,6 @@ def _grid(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
         )
         raise ValueError(msg)
     return image_size[0] // patch_size, image_size[1] // patch_size
-
-
-def _blur(sigma: float, image_size: tuple[int, int]) -> nn.Module:
-    longest = min(image_size) / 4
-    if not 0 <= sigma < longest:
-        msg = f"blur_sigma must be at least 0 and below a quarter of the shorter side ({longest:g}), got {sigma}."
-        raise ValueError(msg)
-    return GaussianBlur2d(sigma=sigma) if sigma else nn.Identity()
 
 
 def _levels(multi_level: bool | list[int], depth: int) -> tuple[int, ...]:

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +70,7 @@ def test_what_changes_is_read_anew(frame: Path, tmp_path: Path, reads: list[str]
     assert len(reads) == 4
 
 
-@pytest.mark.parametrize("content", [b"", b"no array", b"\\x93NUMPY"])
+@pytest.mark.parametrize("content", [b"", b"no array", b"\x93NUMPY"])
 def test_a_damaged_file_of_the_cache_is_replaced(frame: Path, tmp_path: Path, reads: list[str], content: bytes) -> None:
     expected = cached(frame, tmp_path / "cache")[0].image
     (stored,) = (tmp_path / "cache").rglob("*.npy")
@@ -130,6 +132,7 @@ def test_second_epoch_reads_no_image_and_is_the_same(
 @needs_ram_disk
 def test_the_ram_disk_is_left_clean() -> None:
     code = "from anomalib_memmc.data.cache import ImageCache; print(ImageCache('memory').folder)"
-    folder = Path(os.popen(f'python -W ignore -c "{code}"').read().strip().splitlines()[-1])
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    folder = Path(printed.split()[-1])
     assert folder.parent == RAM_DISK
     assert not folder.exists()

@@ -307,7 +307,15 @@ def test_chunks_of_masks_change_nothing(build, images, chunk):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("switches", [{}, {"memory_slots": 0, "multi_level": False, "long_skips": False}])
+@pytest.mark.parametrize(
+    "switches",
+    [
+        {"gate": "channel"},
+        {"gate": "token"},
+        {"gate": "scalar"},
+        {"memory_slots": 0, "multi_level": False, "long_skips": False},
+    ],
+)
 def test_hidden_patches_alone_are_predicted_as_among_all(build, images, switches):
     model = build(**switches)
     masks = random_masks(len(images), model.bank.shape[1], 0.75, torch.Generator().manual_seed(1))
@@ -344,6 +352,18 @@ def test_mahalanobis_takes_its_score_before_the_blur(build, images):
     torch.testing.assert_close(scores.pred_score, expected.pred_score)
     smooth = gaussian_filter(expected.anomaly_map.double().numpy(), (0, 0, 2, 2), mode="mirror")
     torch.testing.assert_close(scores.anomaly_map, torch.tensor(smooth).float(), rtol=1e-2, atol=1e-3)
+    assert not any("kernel" in name for name in blurred.state_dict())
+
+
+@torch.no_grad()
+def test_the_blur_is_in_float32_whatever_the_model(build, images):
+    model = build(blur_sigma=2)
+    expected = model.score(images).anomaly_map
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = model.score(images).anomaly_map
+    assert maps.dtype == torch.float32
+    assert len(maps.unique()) > 0.9 * len(expected.unique())
+    assert torch.isfinite(model.bfloat16().score(images.bfloat16()).anomaly_map).all()
 
 
 def test_other_scores_have_no_cells(build, images):
