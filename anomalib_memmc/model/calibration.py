@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 logger = logging.getLogger(__name__)
 
 _RIDGE = 1e-6
+_LEAST_SPREAD = 0.1  # of a cell, such as one in a black border, to the root mean square of all
 
 
 class NormalErrors(nn.Module):
@@ -23,8 +24,10 @@ class NormalErrors(nn.Module):
 
     A map is pooled to square cells, and the root of each cell's mean error is taken: roots of squared errors and of
     ``1 - SSIM`` are distances and closer to Gaussian. Some places of an image are always hard and neighbours err
-    together; the covariance knows both. It is Ledoit and Wolf's, which is well conditioned with fewer images than
-    cells. Before :meth:`fit` the distance is the root of the map's mean, so that it ranks images as the mean does.
+    together; the covariance knows both. Cells are standardised by their own mean and spread (no spread counts as less
+    than a tenth of the typical one), and the correlations are Ledoit and Wolf's, which are well conditioned with fewer
+    images than cells. Before :meth:`fit` the distance is the root of the map's mean, so that it ranks images as the
+    mean does.
 
     Args:
         image_size: Height and width of the maps in pixels.
@@ -59,9 +62,11 @@ class NormalErrors(nn.Module):
             msg = f"score_reduction='mahalanobis' needs at least 2 normal training images, got {len(cells)}."
             raise ValueError(msg)
         values = cells.cpu().double()
-        mean, spread = values.mean(dim=0), values.std(dim=0).square().mean().sqrt().clamp(min=1e-6)
+        mean, spread = values.mean(dim=0), values.std(dim=0, correction=0)
+        typical = spread.square().mean().sqrt().item()
+        spread = spread.clamp(min=max(_LEAST_SPREAD * typical, 1e-6))
         covariance = torch.from_numpy(LedoitWolf().fit(((values - mean) / spread).numpy()).covariance_)
-        covariance += _RIDGE * torch.eye(len(mean))  # so that cells without any spread have an inverse
+        covariance += _RIDGE * torch.eye(len(mean))
         self.mean.copy_(mean)
         self.whitening.copy_(torch.linalg.cholesky(covariance.inverse()).mT / spread)
         self.is_fitted.fill_(True)

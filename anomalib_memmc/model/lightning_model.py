@@ -40,7 +40,16 @@ logger = logging.getLogger(__name__)
 
 _BATCH_OF_LINEAR_LR = 256
 _COMPUTATION = ("cross_residual", "decoder_heads", "encoder_heads", "multi_level", "normalize")  # no shape shows these
-_SCORING = ("blur_sigma", "error_map", "mask_ratio", "mask_sampler", "mask_seed", "num_masks", "score_reduction")
+_SCORING = (
+    "blur_sigma",
+    "cell_size",
+    "error_map",
+    "mask_ratio",
+    "mask_sampler",
+    "mask_seed",
+    "num_masks",
+    "score_reduction",
+)
 
 
 class MemMCMAE(AnomalibModule):
@@ -70,9 +79,11 @@ class MemMCMAE(AnomalibModule):
         mask_sampler: ``"random"`` (paper) or ``"complementary"`` (ours).
         mask_seed: Seed of the evaluation masks.
         normalize: ``"none"`` or ``"imagenet"``, for pretrained weights that expect standardised pixels.
-        error_map: ``"ms_ssim"`` (paper) or ``"mse"``.
+        error_map: ``"ms_ssim"`` (paper), ``"structure"``, its contrast-structure term at the finest scale alone (ours),
+            or ``"mse"``.
         score_reduction: ``"mean"`` of the map (paper), ``"max"``, ``"top_k"`` (mean of the highest tenth), or
             ``"mahalanobis"``: distance from the maps of the normal training images, measured before each validation.
+        cell_size: Side in pixels of the cells of ``"mahalanobis"``; None takes half a patch (ours).
         blur_sigma: Gaussian blur of the map in pixels, as PaDiM and PatchCore do (ours); 0 = off (paper).
         mask_chunk_size: Masked views scored at once, which bounds the memory; None takes what fits.
         checkpoint_decoder: Keep only the inputs of the decoder blocks in training and compute the rest again in the
@@ -119,6 +130,7 @@ class MemMCMAE(AnomalibModule):
         normalize: Literal["none", "imagenet"] = "none",
         error_map: ErrorMap = "ms_ssim",
         score_reduction: ScoreReduction = "mean",
+        cell_size: int | None = None,
         blur_sigma: float = 0.0,
         mask_chunk_size: int | None = None,
         checkpoint_decoder: bool = False,
@@ -178,6 +190,7 @@ class MemMCMAE(AnomalibModule):
                 normalize=normalize,
                 error_map=error_map,
                 score_reduction=score_reduction,
+                cell_size=cell_size,
                 blur_sigma=blur_sigma,
                 mask_chunk_size=mask_chunk_size,
                 checkpoint_decoder=checkpoint_decoder,

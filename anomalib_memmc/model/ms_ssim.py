@@ -62,10 +62,7 @@ def ms_ssim_terms(x: Tensor, y: Tensor) -> list[Tensor]:
         ValueError: If the images differ in channels or size, have fewer than four dimensions, or a side is shorter
             than 11 pixels.
     """
-    if x.shape[-3:] != y.shape[-3:] or x.ndim != y.ndim or x.ndim < 4:
-        msg = f"Expected two image batches of one shape (B, C, H, W), got {tuple(x.shape)} and {tuple(y.shape)}."
-        raise ValueError(msg)
-    scales = num_scales(*x.shape[-2:])
+    scales = _check_pair(x, y)
     terms = []
     for scale in range(scales):
         if scale:
@@ -106,6 +103,42 @@ def ms_ssim_map(x: Tensor, y: Tensor) -> Tensor:
         for scale, (term, weight) in enumerate(zip(terms, weights, strict=True)):
             similarity = similarity * _stretch(term.clamp(min=_FLOOR), 2**scale, x.shape[-2:]) ** weight
         return (1 - similarity.mean(dim=-3, keepdim=True)).clamp(0, 1)
+
+
+def structure_map(x: Tensor, y: Tensor) -> Tensor:
+    """Per-pixel dissimilarity of contrast and structure at the finest scale, the first factor of MS-SSIM (ours).
+
+    ``1 - (2 cov(x, y) + C) / (var x + var y + C)`` in windows of 11 pixels (Gaussian, sigma 1.5, reflect padding),
+    the mean over the channels. Brightness and coarse structure do not enter, so it judges textures and edges only.
+    Always computed in float32, on values clamped to [0, 1].
+
+    Args:
+        x: Images (B, C, H, W), values in [0, 1].
+        y: Images of the same shape. Further leading dimensions are allowed and broadcast.
+
+    Returns:
+        Float32 tensor (B, 1, H, W) in [0, 2]: 0 where the images are equal, above 1 where structures are opposed.
+
+    Raises:
+        ValueError: If the images differ in channels or size, have fewer than four dimensions, or a side is shorter
+            than 11 pixels.
+    """
+    _check_pair(x, y)
+    with torch.autocast(device_type=x.device.type, enabled=False):
+        _, contrast_structure = _ssim_parts(x.float().clamp(0, 1), y.float().clamp(0, 1))
+        return (1 - contrast_structure.mean(dim=-3, keepdim=True)).clamp(0, 2)
+
+
+def _check_pair(x: Tensor, y: Tensor) -> int:
+    """Number of scales that two image batches of one shape allow.
+
+    Raises:
+        ValueError: If their shapes do not match or are too small.
+    """
+    if x.shape[-3:] != y.shape[-3:] or x.ndim != y.ndim or x.ndim < 4:
+        msg = f"Expected two image batches of one shape (B, C, H, W), got {tuple(x.shape)} and {tuple(y.shape)}."
+        raise ValueError(msg)
+    return num_scales(*x.shape[-2:])
 
 
 def _stretch(x: Tensor, factor: int, size: torch.Size) -> Tensor:

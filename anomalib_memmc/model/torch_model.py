@@ -14,10 +14,10 @@ from .calibration import NormalErrors
 from .decoder import Decoder, take_tokens
 from .encoder import Encoder
 from .masking import MaskSampler, mask_bank, num_visible, random_masks, visible_indices
-from .ms_ssim import ms_ssim_map
+from .ms_ssim import ms_ssim_map, structure_map
 from .positions import sincos_positions
 
-ErrorMap = Literal["ms_ssim", "mse"]
+ErrorMap = Literal["ms_ssim", "structure", "mse"]
 ScoreReduction = Literal["mean", "max", "top_k", "mahalanobis"]
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -82,9 +82,12 @@ class MemMCMAEModel(nn.Module):
         mask_seed: Seed of the evaluation masks.
         normalize: ``"none"`` trains on pixels in [0, 1]; ``"imagenet"`` standardises inside the model, for weights
             that were trained so. Reconstructions are in [0, 1] either way.
-        error_map: ``"ms_ssim"`` (paper) or ``"mse"``.
+        error_map: ``"ms_ssim"`` (paper), ``"structure"``, its contrast-structure term at the finest scale alone (ours),
+            or ``"mse"``.
         score_reduction: Image score from the map: ``"mean"`` (paper), ``"max"``, ``"top_k"``, the mean of the highest
             tenth of the pixels, or ``"mahalanobis"``, the map's distance from those of normal images (all ours).
+        cell_size: Side in pixels of the cells that ``"mahalanobis"`` pools the map to; must divide both sides of the
+            image. None takes half a patch: finer than the masks, coarse enough to estimate their covariance.
         blur_sigma: Standard deviation in pixels of a Gaussian blur of the map, after the image score was taken from
             it (ours, as PaDiM and PatchCore do); 0 = off.
         mask_chunk_size: Masked views scored at once, which bounds the memory of scoring, whatever the batch and the
@@ -120,6 +123,7 @@ class MemMCMAEModel(nn.Module):
         normalize: Literal["none", "imagenet"] = "none",
         error_map: ErrorMap = "ms_ssim",
         score_reduction: ScoreReduction = "mean",
+        cell_size: int | None = None,
         blur_sigma: float = 0.0,
         mask_chunk_size: int | None = None,
         checkpoint_decoder: bool = False,
@@ -171,8 +175,7 @@ class MemMCMAEModel(nn.Module):
         mean, std = _pixel_statistics(_one_of("normalize", normalize, ("none", "imagenet")), in_channels)
         self.register_buffer("pixel_mean", mean, persistent=False)
         self.register_buffer("pixel_std", std, persistent=False)
-        # cells of half a patch: finer than the masks, coarse enough to estimate their covariance
-        cell_size = patch_size // 2 if patch_size % 2 == 0 else patch_size
+        cell_size = _cell_size(cell_size, patch_size, self.image_size)
         self.normal_errors = NormalErrors(self.image_size, cell_size) if score_reduction == "mahalanobis" else None
         self.blur = MapBlur(blur_sigma, self.image_size)
         self._init_weights()
@@ -312,9 +315,11 @@ class MemMCMAEModel(nn.Module):
         return torch.where(counts > 0, anomaly_map, mean), torch.cat(of_view, dim=1).std(dim=1, correction=0)
 
     def _errors(self, x: Tensor, y: Tensor) -> Tensor:
-        """Error of each pixel, (B, M, C, H, W) and (B, 1, C, H, W) -> (B, M, 1, H, W), float32 in [0, 1]."""
+        """Error of each pixel, (B, M, C, H, W) and (B, 1, C, H, W) -> (B, M, 1, H, W), float32, >= 0."""
         if self.error_map == "ms_ssim":
             return ms_ssim_map(x, y)
+        if self.error_map == "structure":
+            return structure_map(x, y)
         return (x.float().clamp(0, 1) - y.float().clamp(0, 1)).square().mean(dim=2, keepdim=True)
 
     def _reduce(self, anomaly_map: Tensor) -> Tensor:
@@ -441,6 +446,15 @@ def _grid(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
         )
         raise ValueError(msg)
     return image_size[0] // patch_size, image_size[1] // patch_size
+
+
+def _cell_size(cell_size: int | None, patch_size: int, image_size: tuple[int, int]) -> int:
+    if cell_size is None:
+        return patch_size // 2 if patch_size % 2 == 0 else patch_size
+    if cell_size < 1 or any(side % cell_size for side in image_size):
+        msg = f"cell_size must be a number of pixels that divides both sides of the image, got {cell_size}."
+        raise ValueError(msg)
+    return cell_size
 
 
 def _levels(multi_level: bool | list[int], depth: int) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ def test_distance_is_that_of_scikit_learn(maps):
     errors = NormalErrors((32, 16), 4)
     errors.fit(errors.cells(maps[:30]))
     roots = maps.double().unfold(2, 4, 4).unfold(3, 4, 4).mean(dim=(-1, -2)).sqrt().flatten(1).numpy() * 1e3
+    roots = (roots - roots[:30].mean(axis=0)) / roots[:30].std(axis=0)
     expected = LedoitWolf().fit(roots[:30]).mahalanobis(roots)
     torch.testing.assert_close(
         errors(maps), torch.tensor((expected / roots.shape[1]) ** 0.5, dtype=torch.float32), rtol=1e-4, atol=1e-5
