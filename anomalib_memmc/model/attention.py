@@ -93,8 +93,9 @@ class MultiLevelCrossAttention(nn.Module):
     shared by the levels. The gate is ``alpha_l = sigmoid(W_l [S, C_l] + b_l)`` with weights of its own per level, and
     the result is ``sum_l alpha_l * C_l / sqrt(L)``. As printed, eq. 3 is circular; this reading is M2's.
 
-    All levels are computed together: one projection for the keys and values of all levels, one attention call with the
-    levels in the batch, one batched matrix product for the gates.
+    One projection gives the keys and values of all levels. On a GPU all levels then share one attention call, with the
+    levels in the batch, and one batched product for each half of the gates. On a CPU the levels take turns, which is a
+    third faster, because the tensors of one level stay in the cache.
 
     Args:
         dim: Width of the decoder tokens.
@@ -137,19 +138,31 @@ class MultiLevelCrossAttention(nn.Module):
         Returns:
             Fused tokens (B, N, D).
         """
-        num_levels, batch = levels.shape[:2]
-        key, value = self.key_value(levels.flatten(0, 1)).chunk(2, dim=-1)
-        query = self.query(x).expand(num_levels, -1, -1, -1).flatten(0, 1)
-        context = self.proj(_attend(query, key, value, self.num_heads)).unflatten(0, (num_levels, batch))
-        gates = torch.sigmoid(self._gate_logits(x, context))
-        return (gates * context).sum(dim=0) / math.sqrt(num_levels)
+        num_levels = levels.shape[0]
+        at_once = 1 if x.device.type == "cpu" else num_levels
+        query, key_value = self.query(x), self.key_value(levels)
+        of_self, of_context = self.gate_weight.chunk(2, dim=1)
+        fused = torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
+        for first in range(0, num_levels, at_once):
+            part = slice(first, first + at_once)
+            contexts = self._contexts(query, key_value[part])
+            gates = self._gates(x, contexts, of_self[part], of_context[part], self.gate_bias[part])
+            for gate, context in zip(gates, contexts, strict=True):
+                fused.addcmul_(gate, context)
+        return (fused / math.sqrt(num_levels)).to(query.dtype)
 
-    def _gate_logits(self, x: Tensor, context: Tensor) -> Tensor:
-        """W_l [S, C_l] + b_l: (B, N, D), (L, B, N, D) -> (L, B, N or 1, D or 1)."""
+    def _contexts(self, query: Tensor, key_value: Tensor) -> Tensor:
+        """C_l of some levels: (B, N, D), (l, B, V, 2 D) -> (l, B, N, D)."""
+        num_levels, batch = key_value.shape[:2]
+        key, value = key_value.flatten(0, 1).chunk(2, dim=-1)
+        query = query.expand(num_levels, -1, -1, -1).flatten(0, 1)
+        return self.proj(_attend(query, key, value, self.num_heads)).unflatten(0, (num_levels, batch))
+
+    def _gates(self, x: Tensor, contexts: Tensor, of_self: Tensor, of_context: Tensor, bias: Tensor) -> Tensor:
+        """sigmoid(W_l [S, C_l] + b_l) of some levels: (B, N, D), (l, B, N, D) -> (l, B, N or 1, D or 1)."""
         if self.gate == "scalar":
-            x, context = x.mean(dim=1, keepdim=True), context.mean(dim=2, keepdim=True)
-        num_levels, batch, tokens = context.shape[:3]
-        weight_x, weight_context = self.gate_weight.chunk(2, dim=1)
-        of_x = functional.linear(x, weight_x.mT.flatten(0, 1)).unflatten(-1, (num_levels, -1)).movedim(2, 0)
-        of_context = torch.matmul(context.flatten(1, 2), weight_context).view(num_levels, batch, tokens, -1)
-        return of_x + of_context + self.gate_bias[:, None]
+            x, contexts = x.mean(dim=1, keepdim=True), contexts.mean(dim=2, keepdim=True)
+        num_levels, batch, tokens = contexts.shape[:3]
+        logits = torch.baddbmm(bias, x.flatten(0, 1).expand(num_levels, -1, -1), of_self)
+        logits.baddbmm_(contexts.flatten(1, 2), of_context.to(contexts.dtype))  # autocast leaves in-place calls alone
+        return logits.sigmoid_().unflatten(1, (batch, tokens))

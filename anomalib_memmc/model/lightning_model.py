@@ -88,6 +88,7 @@ class MemMCMAE(AnomalibModule):
         mask_chunk_size: Masked views scored at once, which bounds the memory; None takes what fits.
         checkpoint_decoder: Keep only the inputs of the decoder blocks in training and compute the rest again in the
             backward pass: less memory for more time, the same gradients.
+        compile: Run the blocks of encoder and decoder through ``torch.compile``.
         pretrained: Path of an MAE checkpoint to start from; see ``load_mae_weights``.
         max_epochs: Epochs to train; None leaves it to the trainer.
         lr: Learning rate at the end of warm-up.
@@ -134,6 +135,7 @@ class MemMCMAE(AnomalibModule):
         blur_sigma: float = 0.0,
         mask_chunk_size: int | None = None,
         checkpoint_decoder: bool = False,
+        compile: bool = False,
         pretrained: str | Path | None = None,
         max_epochs: int | None = None,
         lr: float = 1.5e-3,
@@ -194,6 +196,7 @@ class MemMCMAE(AnomalibModule):
                 blur_sigma=blur_sigma,
                 mask_chunk_size=mask_chunk_size,
                 checkpoint_decoder=checkpoint_decoder,
+                compile=compile,
             )
         if pretrained is not None:
             self.load_mae_weights(pretrained)

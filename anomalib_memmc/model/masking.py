@@ -48,8 +48,27 @@ def random_masks(
     Returns:
         Boolean tensor (M, N) on the CPU, True = hidden.
     """
+    visible, _ = random_indices(num_masks, num_patches, mask_ratio, generator)
+    return _hide_all_but(visible, num_patches)
+
+
+def random_indices(
+    num_masks: int, num_patches: int, mask_ratio: float, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """The masks of ``random_masks`` as indices: no shape depends on the numbers drawn, as ``torch.compile`` wants it.
+
+    Args:
+        num_masks: Number of masks M.
+        num_patches: Number of patches N.
+        mask_ratio: Fraction of patches to hide, in (0, 1).
+        generator: Source of randomness on the CPU; torch's own where it is None.
+
+    Returns:
+        Indices of the visible (M, V) and of the hidden patches (M, N - V), ascending, int64, on the CPU.
+    """
     order = torch.rand(num_masks, num_patches, generator=generator).argsort(dim=1)
-    return _hide_all_but(order[:, : num_visible(num_patches, mask_ratio)], num_patches)
+    visible = num_visible(num_patches, mask_ratio)
+    return order[:, :visible].sort(dim=1).values, order[:, visible:].sort(dim=1).values
 
 
 def complementary_masks(

@@ -4,8 +4,6 @@ Libraries give MS-SSIM as a scalar. Here every scale is filtered at full size (r
 image and multiplied, so that an error stays where it is.
 """
 
-import functools
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -160,7 +158,7 @@ def _halve(x: Tensor) -> Tensor:
     return halved.view(*x.shape[:-2], *halved.shape[-2:])
 
 
-@functools.lru_cache(maxsize=32)
+@torch.compiler.assume_constant_result  # numpy's padding cannot be compiled
 def _blur_matrix(side: int) -> NDArray[np.float64]:
     """The 11-tap Gaussian with reflect padding as a matrix (side, side) that acts on a column of pixels."""
     offsets = np.arange(_TAPS) - _TAPS // 2
@@ -176,7 +174,7 @@ def _ssim_parts(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     and likewise for the luminance. Equal images give exactly 1, and rounding stays small where images are flat. The
     Gaussian is applied as a matrix product, which is faster than a depthwise convolution on a CPU.
     """
-    rows, columns = (torch.tensor(_blur_matrix(side), dtype=x.dtype, device=x.device) for side in x.shape[-2:])
+    rows, columns = (torch.as_tensor(_blur_matrix(side), dtype=x.dtype, device=x.device) for side in x.shape[-2:])
 
     def blur(image: Tensor) -> Tensor:
         return functional.linear(functional.linear(image, columns).mT, rows).mT

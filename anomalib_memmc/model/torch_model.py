@@ -13,7 +13,7 @@ from .blur import MapBlur
 from .calibration import NormalErrors
 from .decoder import Decoder, take_tokens
 from .encoder import Encoder
-from .masking import MaskSampler, mask_bank, num_visible, random_masks, visible_indices
+from .masking import MaskSampler, mask_bank, num_visible, random_indices, visible_indices
 from .ms_ssim import ms_ssim_map, structure_map
 from .positions import sincos_positions
 
@@ -95,6 +95,8 @@ class MemMCMAEModel(nn.Module):
             score all masks of a batch at once.
         checkpoint_decoder: Keep only the inputs of the decoder blocks in training and compute the rest again in the
             backward pass: less memory for more time, the same gradients.
+        compile: Run the blocks of encoder and decoder through ``torch.compile`` (the first batch takes a minute, and a
+            C++ compiler on a CPU).
 
     Raises:
         ValueError: If an argument is out of its range, with the reason.
@@ -127,6 +129,7 @@ class MemMCMAEModel(nn.Module):
         blur_sigma: float = 0.0,
         mask_chunk_size: int | None = None,
         checkpoint_decoder: bool = False,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         self.image_size = image_size_pair(image_size)
@@ -179,6 +182,9 @@ class MemMCMAEModel(nn.Module):
         self.normal_errors = NormalErrors(self.image_size, cell_size) if score_reduction == "mahalanobis" else None
         self.blur = MapBlur(blur_sigma, self.image_size)
         self._init_weights()
+        if compile:  # block by block: all blocks share the code of the first, and the chunks of score stay free
+            for block in (*self.encoder.blocks, *self.decoder.blocks):
+                block.compile(fullgraph=True)
 
     def forward(self, images: Tensor) -> Tensor | InferenceBatch:
         """Loss in training, scores and maps in evaluation.
@@ -194,8 +200,8 @@ class MemMCMAEModel(nn.Module):
             ValueError: If the images do not have the size or channels the model was built for.
         """
         if self.training:
-            masks = random_masks(len(images), self.bank.shape[1], self.mask_ratio)
-            return self.loss(images, masks)
+            visible, hidden = random_indices(len(images), self.bank.shape[1], self.mask_ratio)
+            return self._loss(images, visible, hidden)
         scores = self.score(images)
         return InferenceBatch(pred_score=scores.pred_score, anomaly_map=scores.anomaly_map)
 
@@ -209,9 +215,12 @@ class MemMCMAEModel(nn.Module):
         Returns:
             Scalar, float32.
         """
+        return self._loss(images, visible_indices(masks), visible_indices(~masks))
+
+    def _loss(self, images: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
+        """Loss from the indices of the visible (B, V) and of the hidden patches (B, K)."""
         pixels = self._standardise(self._check(images))
-        visible = visible_indices(masks).to(images.device, non_blocking=True)
-        hidden = visible_indices(~masks).to(images.device, non_blocking=True)
+        visible, hidden = (index.to(images.device, non_blocking=True) for index in (visible, hidden))
         predicted = self._predict(pixels, visible[:, None], hidden[:, None])
         target = take_tokens(self._patchify(pixels), hidden)
         return functional.mse_loss(predicted.float(), target.float())

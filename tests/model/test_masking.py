@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from anomalib_memmc.model.masking import complementary_masks, mask_bank, num_visible, random_masks, visible_indices
+from anomalib_memmc.model.masking import (
+    complementary_masks,
+    mask_bank,
+    num_visible,
+    random_indices,
+    random_masks,
+    visible_indices,
+)
 
 
 @pytest.mark.parametrize("sample", [random_masks, complementary_masks])
@@ -78,3 +85,10 @@ def test_visible_indices():
     for wrong in ([[True, False], [False, False]], [[True, True]], [[False, False]]):
         with pytest.raises(ValueError, match="same number"):
             visible_indices(torch.tensor(wrong))
+
+
+def test_indices_are_those_of_the_masks():
+    masks = random_masks(5, 24, 0.75, torch.Generator().manual_seed(0))
+    visible, hidden = random_indices(5, 24, 0.75, torch.Generator().manual_seed(0))
+    assert torch.equal(visible, visible_indices(masks))
+    assert torch.equal(hidden, visible_indices(~masks))
