@@ -45,10 +45,10 @@ def environment(cache: Path) -> dict[str, str]:
     weights = folder / "snapshots" / "pip" / "model.safetensors"
     if not weights.is_file():
         weights.parent.mkdir(parents=True, exist_ok=True)
-        save_file(load_weights(), weights.with_suffix(".tmp"))
-        weights.with_suffix(".tmp").replace(weights)
         (folder / "refs").mkdir(exist_ok=True)
         (folder / "refs" / "main").write_text("pip")
+        save_file(load_weights(), weights.with_suffix(".tmp"))
+        weights.with_suffix(".tmp").replace(weights)  # last, so that an interrupted start is made good by the next
     return {"HF_HUB_CACHE": str(cache.resolve()), "HF_HUB_OFFLINE": "1"}
 
 
