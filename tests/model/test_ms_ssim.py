@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from pytorch_msssim import ms_ssim
+from pytorch_msssim import ms_ssim, ssim
 
-from anomalib_memmc.model.ms_ssim import WEIGHTS, ms_ssim_map, ms_ssim_terms, num_scales
+from anomalib_memmc.model.ms_ssim import WEIGHTS, ms_ssim_map, ms_ssim_terms, num_scales, structure_map
 
 
 def pair(*shape, noise=0.15, seed=0):
@@ -162,3 +162,31 @@ def test_channels_are_averaged():
     x, y = pair(1, 3, 48, 64)
     single = torch.stack([ms_ssim_map(x[:, c : c + 1], y[:, c : c + 1]) for c in range(3)]).mean(dim=0)
     torch.testing.assert_close(ms_ssim_map(x, y), single, atol=1e-6, rtol=0)
+
+
+# --- the structure term alone ---
+
+
+def test_structure_is_one_minus_the_first_term():
+    x, y = pair(2, 3, 64, 48)
+    expected = 1 - ms_ssim_terms(x, y)[0].mean(dim=1, keepdim=True)
+    torch.testing.assert_close(structure_map(x, y), expected)
+    assert not structure_map(x, x).any()
+
+
+def test_structure_ignores_brightness_that_ssim_sees():
+    x = pair(1, 1, 64, 64)[0] * 0.5
+    brighter = x + 0.3
+    assert structure_map(x, brighter).max() < 1e-4
+    assert ssim(x, brighter, data_range=1.0) < 0.9
+
+
+def test_structure_of_a_negative_is_above_one():
+    x = pair(1, 1, 64, 64, noise=0.5)[1]
+    assert 1 < structure_map(x, 1 - x).mean() <= 2
+
+
+@pytest.mark.parametrize(("x", "y"), [((1, 3, 32, 32), (1, 3, 32, 33)), ((3, 32, 32), (3, 32, 32))])
+def test_structure_wants_two_batches_of_one_shape(x, y):
+    with pytest.raises(ValueError, match="one shape"):
+        structure_map(torch.rand(x), torch.rand(y))

@@ -6,7 +6,7 @@ from scipy.ndimage import gaussian_filter
 from torch.export import Dim
 
 from anomalib_memmc.model.masking import complementary_masks, random_masks
-from anomalib_memmc.model.ms_ssim import ms_ssim_map
+from anomalib_memmc.model.ms_ssim import ms_ssim_map, structure_map
 
 
 def noisy(model, seed=0, size=0.05):
@@ -43,6 +43,8 @@ def test_impossible_image_size(build, size):
         ("blur_sigma", 8),
         ("mask_chunk_size", 0),
         ("blur_sigma", -1),
+        ("cell_size", 5),
+        ("cell_size", 0),
         ("memory_slots", -1),
     ],
 )
@@ -201,7 +203,7 @@ def test_loss_is_the_error_of_hidden_pixels(build, images):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("error_map", ["ms_ssim", "mse"])
+@pytest.mark.parametrize("error_map", ["ms_ssim", "structure", "mse"])
 @pytest.mark.parametrize("sampler", ["random", "complementary"])
 def test_map_by_hand(build, images, error_map, sampler):
     """Paste the visible patches, compare, keep hidden patches, average per patch over the views that hid it."""
@@ -221,7 +223,8 @@ def test_map_by_hand(build, images, error_map, sampler):
             if error_map == "mse":
                 error = (pasted.clamp(0, 1) - images[image]).square().mean(dim=0)
             else:
-                error = ms_ssim_map(pasted[None], images[image : image + 1])[0, 0]
+                compare = {"ms_ssim": ms_ssim_map, "structure": structure_map}[error_map]
+                error = compare(pasted[None], images[image : image + 1])[0, 0]
             for (row, column), box in boxes.items():
                 total[row, column] += error[box]
                 count[row, column] += 1
@@ -366,13 +369,20 @@ def test_the_blur_is_in_float32_whatever_the_model(build, images):
     assert torch.isfinite(model.bfloat16().score(images.bfloat16()).anomaly_map).all()
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("cell_size", "cells"), [(None, 8 * 12), (8, 4 * 6), (2, 16 * 24)])
+def test_cells_have_the_size_asked_for(build, images, cell_size, cells):
+    model = build(score_reduction="mahalanobis", cell_size=cell_size)
+    assert model.error_cells(images).shape == (len(images), cells)
+
+
 def test_other_scores_have_no_cells(build, images):
     with pytest.raises(ValueError, match="mahalanobis"):
         build().error_cells(images)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("error_map", ["ms_ssim", "mse"])
+@pytest.mark.parametrize("error_map", ["ms_ssim", "structure", "mse"])
 def test_perfect_reconstruction_scores_0(build, error_map):
     model = build(error_map=error_map)
     model.decoder.pred.weight.zero_()
