@@ -148,15 +148,69 @@ def test_export_gives_the_numbers_of_a_test(export_type, trained, datamodule, tm
         )
         score, anomaly_map = prediction.pred_score, prediction.anomaly_map
     else:
-        onnxruntime = pytest.importorskip("onnxruntime")
-        session = onnxruntime.InferenceSession(exported)
-        outputs = dict(
-            zip([o.name for o in session.get_outputs()], session.run(None, {"input": image[None].numpy()}), strict=True)
-        )
+        outputs = run_exported(export_type, exported, image[None].numpy())
         score, anomaly_map = outputs["pred_score"], outputs["anomaly_map"]
     assert torch.as_tensor(score).detach().ravel().numpy() == pytest.approx(expected.pred_score.numpy(), abs=1e-5)
     difference = torch.as_tensor(anomaly_map).detach().squeeze() - expected.anomaly_map.squeeze()
     assert difference.abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("export_type", [ExportType.ONNX, ExportType.OPENVINO])
+def test_an_export_takes_any_batch(export_type, trained, tmp_path):
+    """Batches of 1 and 5, larger than a tile, with the whole map of every image."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    model, engine, checkpoint = trained
+    exported = engine.export(
+        model, export_type=export_type, export_root=tmp_path, input_size=(64, 64), ckpt_path=str(checkpoint)
+    )
+    images = torch.rand(5, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    model.eval()
+    with torch.no_grad():
+        expected = model(images)
+    for batch in (images, images[:1]):
+        outputs = run_exported(export_type, exported, batch.numpy())
+        for name in ("pred_score", "anomaly_map"):
+            theirs, ours = torch.as_tensor(outputs[name]), getattr(expected, name)[: len(batch)]
+            torch.testing.assert_close(theirs.flatten(), ours.flatten(), rtol=0, atol=1e-4)
+
+
+def run_exported(export_type, file, images) -> dict:
+    """Outputs of an exported model by name."""
+    if export_type is ExportType.ONNX:
+        session = pytest.importorskip("onnxruntime").InferenceSession(file)
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, session.run(None, {"input": images}), strict=True))
+    openvino = pytest.importorskip("openvino")
+    compiled = openvino.Core().compile_model(str(file), "CPU", FULL_PRECISION)
+    return {output.get_any_name(): value for output, value in compiled([images]).items()}
+
+
+@pytest.mark.parametrize("export_type", [ExportType.TORCH, ExportType.OPENVINO])
+def test_inferencers_score_a_folder_as_a_prediction_does(export_type, trained, datamodule, tmp_path, monkeypatch):
+    if export_type is ExportType.OPENVINO:
+        pytest.importorskip("onnx")
+        pytest.importorskip("onnxscript")
+    model, engine, checkpoint = trained
+    folder = datamodule.folder / "anomalous"
+    expected = engine_in(tmp_path).predict(MemMCMAE(**SMALL), data_path=folder, ckpt_path=checkpoint)
+    expected = {
+        path: score for batch in expected for path, score in zip(batch.image_path, batch.pred_score, strict=True)
+    }
+    exported = engine.export(
+        model, export_type=export_type, export_root=tmp_path, input_size=(64, 64), ckpt_path=str(checkpoint)
+    )
+    monkeypatch.setenv("TRUST_REMOTE_CODE", "1")
+    monkeypatch.chdir(tmp_path)  # OpenVINO keeps a cache where it is called
+    if export_type is ExportType.TORCH:
+        inferencer = TorchInferencer(path=exported, device="cpu")
+    else:
+        inferencer = OpenVINOInferencer(path=exported, device="CPU", config=FULL_PRECISION)
+    files = sorted(folder.glob("*.png"))
+    assert len(files) == len(expected)
+    for file in files:
+        score = torch.as_tensor(inferencer.predict(str(file)).pred_score).detach().flatten()
+        assert score.item() == pytest.approx(expected[str(file)].item(), abs=1e-4)
 
 
 def test_the_image_is_scored_alike_alone_in_a_batch_and_in_another_order(trained, datamodule):
