@@ -74,15 +74,17 @@ class Preset:
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def model(self, **changes: Any) -> MemMCMAEModel:
+        """The model in evaluation mode, always with the same weights."""
         torch.manual_seed(0)
         return MemMCMAEModel(**{**self.arguments, **changes}).eval()
 
     def batch(self, images: int) -> Tensor:
-        model_channels = self.arguments.get("in_channels", 3)
-        size = self.arguments.get("image_size", 224)
-        return torch.rand(images, model_channels, size, size, generator=torch.Generator().manual_seed(0))
+        """Random images (B, C, H, W)."""
+        channels, size = self.arguments.get("in_channels", 3), self.arguments.get("image_size", 224)
+        return torch.rand(images, channels, size, size, generator=torch.Generator().manual_seed(0))
 
     def hugging_face(self) -> ViTMAEForPreTraining:
+        """A plain MAE of the same sizes, independent of ours."""
         names = inspect.signature(MemMCMAEModel).parameters
         ours = {name: self.arguments.get(name, names[name].default) for name in names}
         config = ViTMAEConfig(
@@ -122,8 +124,16 @@ def take_turns(calls: dict[str, Callable[[], object]], rounds: int, warm_up: boo
 
 
 def multiply_adds(call: Callable[[], object]) -> int:
-    """Multiply-adds of all products, with attention as two explicit ones: the counter knows no fused one on a CPU."""
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    """Multiply-adds of all products.
+
+    Attention is counted as two explicit products, as the counter knows no fused one on a CPU; nor in-place products.
+    """
+
+    def in_place(_: torch.Size, left: torch.Size, right: torch.Size, **__: object) -> int:
+        return 2 * left.numel() * right[-1]
+
+    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.baddbmm_: in_place})
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         call()
     return counter.get_total_flops() // 2
 
@@ -152,6 +162,7 @@ class Products:
         self.multiply_adds = sum(len(x) * w.numel() * count for x, w, count in self.operands)
 
     def __call__(self) -> None:
+        """Run the products of about one layer."""
         for x, weight, count in self.operands:
             for _ in range(count):
                 functional.linear(x, weight)
@@ -239,10 +250,10 @@ def inference(preset: Preset, rounds: int) -> tuple[Table, dict[str, float]]:
     rows.append(("floor: the multiply-adds alone", f"{floor:.3f}", "1.00", f"{floor / seconds['ours']:.2f}"))
     plain_ratio = seconds["plain transcription"] / seconds["ours"]
     note = (
-        f"{len(images)} image(s) of {images.shape[-1]} px and {masks} masks, {threads()} threads. "
-        f"Products at the model's sizes run at {rate / 1e9:.1f} G multiply-adds/s. An image takes {ours / 1e9:.1f} G as "
-        f"we compute it, {naive / 1e9:.1f} G as the equations are printed. Ours reaches {floor / seconds['ours']:.0%} of "
-        f"the floor and {plain_ratio:.2f} times the transcription's speed. bfloat16: {reason or 'in the table'}. "
+        f"{len(images)} image(s) of {images.shape[-1]} px and {masks} masks, {threads()} threads. Products at the "
+        f"model's sizes run at {rate / 1e9:.1f} G multiply-adds/s. An image takes {ours / 1e9:.1f} G as we compute it, "
+        f"{naive / 1e9:.1f} G as the equations are printed. Ours reaches {floor / seconds['ours']:.0%} of the floor "
+        f"and {plain_ratio:.2f} times the transcription's speed. bfloat16: {reason or 'in the table'}. "
         f"PaDiM and PatchCore: {BACKBONE} at the same image size, a memory bank of {CORESET:,} patches."
     )
     table = Table(f"Inference, {preset.name} preset", ("", "s/image", "of the floor", "of ours"), rows, note)
@@ -329,14 +340,13 @@ def memory(preset: Preset, counts: Sequence[int], passes: int | None) -> list[Ta
         seconds, peak = fresh_probe(preset.arguments, images)
         rows.append((str(images), f"{seconds:.2f}", f"{seconds / images:.3f}", f"{peak:.2f}"))
     seconds, peak = fresh_probe(preset.arguments, 200, passes)
-    partly = f" (first {passes} passes)" if passes else ""
-    rows.append(
-        (f"200{partly}", "" if passes else f"{seconds:.2f}", "" if passes else f"{seconds / 200:.3f}", f"{peak:.2f}")
-    )
-    note = f"Scoring, each row in a fresh process, the weights and the libraries included: {idle:.2f} GiB before it starts."
-    of_batch = Table(
-        f"Memory against the batch, {preset.name} preset", ("images", "s", "s/image", "peak GiB"), rows, note
-    )
+    if passes is None:
+        rows.append(("200", f"{seconds:.2f}", f"{seconds / 200:.3f}", f"{peak:.2f}"))
+    else:
+        rows.append((f"200, its first {passes} passes", "", "", f"{peak:.2f}"))
+    title = f"Memory against the batch, {preset.name} preset"
+    note = f"Scoring, each row in a fresh process; {idle:.2f} GiB are taken before it starts, by libraries and weights."
+    of_batch = Table(title, ("images", "s", "s/image", "peak GiB"), rows, note)
     rows = []
     for masks in (5, 10, 20):
         seconds, peak = fresh_probe({**preset.arguments, "num_masks": masks, "mask_chunk_size": 5}, preset.images)
@@ -389,9 +399,8 @@ def draw(of_floor: dict[str, dict[str, float]], file: Path) -> None:
     figure, axes = plt.subplots(1, len(of_floor), figsize=(6 * len(of_floor), 3.6), squeeze=False)
     for axis, (name, ratios) in zip(axes[0], of_floor.items(), strict=True):
         names = sorted(ratios, key=ratios.__getitem__, reverse=True)
-        bars = axis.barh(
-            names, [ratios[key] for key in names], color=["tab:blue" if "ours" in n else "silver" for n in names]
-        )
+        colours = ["tab:blue" if "ours" in key else "silver" for key in names]
+        bars = axis.barh(names, [ratios[key] for key in names], color=colours)
         axis.bar_label(bars, fmt="%.2f", padding=3)
         axis.axvline(1, color="black", linewidth=1)
         axis.margins(x=0.15)

@@ -139,14 +139,16 @@ class MultiLevelCrossAttention(nn.Module):
             Fused tokens (B, N, D).
         """
         num_levels = levels.shape[0]
-        at_once = 1 if x.device.type == "cpu" else num_levels
+        one_by_one = x.device.type == "cpu" and not torch.compiler.is_exporting()  # an exported loop is a huge graph
+        at_once = 1 if one_by_one else num_levels
         query, key_value = self.query(x), self.key_value(levels)
         of_self, of_context = self.gate_weight.chunk(2, dim=1)
         fused = torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
-        for first in range(0, num_levels, at_once):
-            part = slice(first, first + at_once)
-            contexts = self._contexts(query, key_value[part])
-            gates = self._gates(x, contexts, of_self[part], of_context[part], self.gate_bias[part])
+        # split, not slices: the gradient of each slice would be as large as the whole
+        groups = (part.split(at_once) for part in (key_value, of_self, of_context, self.gate_bias))
+        for key_value_of, *weights in zip(*groups, strict=True):
+            contexts = self._contexts(query, key_value_of)
+            gates = self._gates(x, contexts, *weights)
             for gate, context in zip(gates, contexts, strict=True):
                 fused.addcmul_(gate, context)
         return (fused / math.sqrt(num_levels)).to(query.dtype)

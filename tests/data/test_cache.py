@@ -10,7 +10,7 @@ from PIL import Image as PilImage
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2.functional import resize
 
-from anomalib_memmc.data import CovidX, HyperKvasir, dataset
+from anomalib_memmc.data import CovidX, HyperKvasir, cache, dataset
 from anomalib_memmc.data.cache import PREFIX, RAM_DISK, ImageCache
 from anomalib_memmc.data.dataset import MedicalImageDataset, make_samples
 from anomalib_memmc.data.reader import read_image
@@ -68,6 +68,29 @@ def test_what_changes_is_read_anew(frame: Path, tmp_path: Path, reads: list[str]
     os.utime(frame, ns=(1, 1))
     assert not torch.equal(cached(frame, folder)[0].image, before)
     assert len(reads) == 4
+
+
+def test_other_code_reads_anew(frame: Path, tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    cached(frame, tmp_path / "cache")[0]
+    monkeypatch.setattr(cache, "FORMAT", "next")
+    cached(frame, tmp_path / "cache")[0]
+    assert len(reads) == 2
+
+
+def test_processes_that_fill_one_cache_at_once_agree(frame: Path, tmp_path: Path) -> None:
+    """Ranks and runs share a folder: whoever comes first, all read the same image and nothing half-written is left."""
+    folder = tmp_path / "cache"
+    code = (
+        "import sys; from anomalib_memmc.data.cache import ImageCache; from anomalib_memmc.data.reader import read_image\n"
+        "cache, path = ImageCache('disk', 32, sys.argv[1]), sys.argv[2]\n"
+        "print({cache.read(path, turn, lambda: read_image(path)).sum().item() for turn in range(50)})"
+    )
+    arguments = [sys.executable, "-W", "ignore", "-c", code, str(folder), str(frame)]
+    processes = [subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    printed = {process.communicate()[0].splitlines()[-1] for process in processes}
+    assert printed == {str({cached(frame, folder)[0].image.sum().item()})}
+    assert not list(folder.rglob("*.tmp"))
+    assert len(list(folder.rglob("*.npy"))) == 51  # fifty crops and the whole
 
 
 @pytest.mark.parametrize("content", [b"", b"no array", b"\x93NUMPY"])

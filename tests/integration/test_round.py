@@ -226,3 +226,60 @@ def test_the_image_is_scored_alike_alone_in_a_batch_and_in_another_order(trained
         value = getattr(together, name)
         assert torch.allclose(getattr(backwards, name).flip(0), value, atol=1e-5)
         assert torch.allclose(getattr(alone, name), value[3:4], atol=1e-5)
+
+
+@pytest.mark.parametrize("export_type", [ExportType.ONNX, ExportType.OPENVINO])
+def test_exports_take_any_batch(export_type, trained, datamodule, tmp_path):
+    """One graph, with memory and all levels, serves batches of 1 and 3 to 1e-4 of torch."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    model, engine, checkpoint = trained
+    exported = engine.export(
+        model, export_type=export_type, export_root=tmp_path, input_size=(64, 64), ckpt_path=str(checkpoint)
+    )
+    if export_type is ExportType.ONNX:
+        session = pytest.importorskip("onnxruntime").InferenceSession(exported)
+        names = [output.name for output in session.get_outputs()]
+    else:
+        compiled = pytest.importorskip("openvino").Core().compile_model(exported, "CPU", FULL_PRECISION)
+    model.eval()
+    files = sorted((datamodule.folder / "anomalous").glob("*.png"))
+    for batch in (1, 3):
+        images = torch.stack([read_image(file).as_subclass(torch.Tensor) for file in files[:batch]])
+        with torch.no_grad():
+            expected = model.post_processor(model.model(model.pre_processor.transform(images)))
+        if export_type is ExportType.ONNX:
+            outputs = dict(zip(names, session.run(None, {"input": images.numpy()}), strict=True))
+        else:
+            outputs = {key.get_any_name(): value for key, value in compiled(images.numpy()).items()}
+        for name in ("pred_score", "anomaly_map"):
+            torch.testing.assert_close(
+                torch.as_tensor(outputs[name]).reshape(getattr(expected, name).shape),
+                getattr(expected, name),
+                atol=1e-4,
+                rtol=0,
+            )
+
+
+@pytest.mark.parametrize("export_type", [ExportType.TORCH, ExportType.OPENVINO])
+def test_inferencers_predict_a_folder(export_type, trained, datamodule, tmp_path, monkeypatch):
+    model, engine, checkpoint = trained
+    if export_type is ExportType.OPENVINO:
+        pytest.importorskip("onnxscript")
+    exported = engine.export(
+        model, export_type=export_type, export_root=tmp_path, input_size=(64, 64), ckpt_path=str(checkpoint)
+    )
+    monkeypatch.chdir(tmp_path)  # OpenVINO keeps a cache where it is called
+    if export_type is ExportType.TORCH:
+        monkeypatch.setenv("TRUST_REMOTE_CODE", "1")
+        inferencer = TorchInferencer(path=exported, device="cpu")
+    else:
+        inferencer = OpenVINOInferencer(path=exported, device="CPU", config=FULL_PRECISION)
+    folder = datamodule.folder / "anomalous"
+    expected = engine_in(tmp_path).predict(MemMCMAE(**SMALL), data_path=folder, ckpt_path=checkpoint)
+    scores = {path: score for batch in expected for path, score in zip(batch.image_path, batch.pred_score, strict=True)}
+    files = sorted(folder.glob("*.png"))
+    assert len(files) == len(scores) == 4
+    for file in files:
+        score = torch.as_tensor(inferencer.predict(file).pred_score).detach().float().ravel()
+        torch.testing.assert_close(score, scores[str(file)].ravel(), atol=1e-4, rtol=0)
