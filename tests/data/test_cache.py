@@ -81,7 +81,8 @@ def test_processes_that_fill_one_cache_at_once_agree(frame: Path, tmp_path: Path
     """Ranks and runs share a folder: whoever comes first, all read the same image and nothing half-written is left."""
     folder = tmp_path / "cache"
     code = (
-        "import sys; from anomalib_memmc.data.cache import ImageCache; from anomalib_memmc.data.reader import read_image\n"
+        "import sys; from anomalib_memmc.data.cache import ImageCache\n"
+        "from anomalib_memmc.data.reader import read_image\n"
         "cache, path = ImageCache('disk', 32, sys.argv[1]), sys.argv[2]\n"
         "print({cache.read(path, turn, lambda: read_image(path)).sum().item() for turn in range(50)})"
     )
