@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -77,18 +78,18 @@ def test_other_code_reads_anew(frame: Path, tmp_path: Path, reads: list[str], mo
     assert len(reads) == 2
 
 
+def read_fifty_crops(job: tuple[Path, Path]) -> set[float]:
+    folder, path = job
+    shared = ImageCache("disk", 32, folder)
+    return {shared.read(path, turn, lambda: read_image(path)).sum().item() for turn in range(50)}
+
+
 def test_processes_that_fill_one_cache_at_once_agree(frame: Path, tmp_path: Path) -> None:
     """Ranks and runs share a folder: whoever comes first, all read the same image and nothing half-written is left."""
     folder = tmp_path / "cache"
-    code = (
-        "import sys; from anomalib_memmc.data.cache import ImageCache; from anomalib_memmc.data.reader import read_image\n"
-        "cache, path = ImageCache('disk', 32, sys.argv[1]), sys.argv[2]\n"
-        "print({cache.read(path, turn, lambda: read_image(path)).sum().item() for turn in range(50)})"
-    )
-    arguments = [sys.executable, "-W", "ignore", "-c", code, str(folder), str(frame)]
-    processes = [subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    printed = {process.communicate()[0].splitlines()[-1] for process in processes}
-    assert printed == {str({cached(frame, folder)[0].image.sum().item()})}
+    with multiprocessing.get_context("fork").Pool(3) as pool:
+        sums = pool.map(read_fifty_crops, [(folder, frame)] * 3)
+    assert sums == [{cached(frame, folder)[0].image.sum().item()}] * 3
     assert not list(folder.rglob("*.tmp"))
     assert len(list(folder.rglob("*.npy"))) == 51  # fifty crops and the whole
 
