@@ -94,8 +94,8 @@ class MultiLevelCrossAttention(nn.Module):
     the result is ``sum_l alpha_l * C_l / sqrt(L)``. As printed, eq. 3 is circular; this reading is M2's.
 
     One projection gives the keys and values of all levels. On a GPU all levels then share one attention call, with the
-    levels in the batch, and one batched product for each half of the gates. On a CPU the levels take turns, which is a
-    third faster, because the tensors of one level stay in the cache.
+    levels in the batch, and one batched product for each half of the gates. On a CPU the levels take turns, which is
+    faster, because the tensors of one level stay in the cache.
 
     Args:
         dim: Width of the decoder tokens.

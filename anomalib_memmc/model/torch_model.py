@@ -95,8 +95,8 @@ class MemMCMAEModel(nn.Module):
             score all masks of a batch at once.
         checkpoint_decoder: Keep only the inputs of the decoder blocks in training and compute the rest again in the
             backward pass: less memory for more time, the same gradients.
-        compile: Run the blocks of encoder and decoder through ``torch.compile`` (the first batch takes a minute, and a
-            C++ compiler on a CPU).
+        compile: Run the blocks of encoder and decoder through ``torch.compile`` (the first batch takes minutes, and on
+            a CPU a C++ compiler).
 
     Raises:
         ValueError: If an argument is out of its range, with the reason.

@@ -39,6 +39,19 @@ def test_normal_images_are_near_one_and_what_differs_is_farther(maps):
     assert (errors(weaker) > errors(maps)).float().mean() > 0.9
 
 
+def test_a_cell_that_hardly_varies_counts_as_a_tenth_of_the_typical(maps):
+    errors = NormalErrors((32, 16), 8)
+    quiet = maps.clone()
+    quiet[:, :, :8, :8] = 1e-6 * maps[:, :, :8, :8]
+    errors.fit(errors.cells(quiet))
+    cells = errors.cells(quiet).double()
+    spread = cells.std(dim=0, correction=0)
+    spread[0] = 0.1 * spread.square().mean().sqrt()
+    standard = ((cells - cells.mean(dim=0)) / spread).numpy()
+    expected = (LedoitWolf().fit(standard).mahalanobis(standard) / standard.shape[1]) ** 0.5
+    torch.testing.assert_close(errors(quiet), torch.tensor(expected, dtype=torch.float32), rtol=1e-3, atol=1e-3)
+
+
 def test_before_the_fit_images_rank_as_by_the_mean(maps):
     torch.testing.assert_close(NormalErrors((32, 16), 8)(maps), maps.mean(dim=(1, 2, 3)).sqrt())
 
