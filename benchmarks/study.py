@@ -1,0 +1,65 @@
+"""The variants of a study in one table: AUROC on two halves of the test images, and how sure a difference is.
+
+    python benchmarks/study.py results/study/kermany
+
+The argument is the output folder of ``anomalib-memmc benchmark``. A choice is made on half A; half B tells what it is
+worth. The difference to the first model is over all test images; its standard error is a bootstrap's over them (what
+another seed of the training would change comes on top). Models with several seeds count with the mean over them.
+"""
+
+import argparse
+import csv
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scores import first_half
+from sklearn.metrics import roc_auc_score
+
+RESAMPLES = 500
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    with (folder / "results.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["status"] == "ok"]
+    reference = None
+    print("| model | seeds | half A | half B | all | to the first | fit (s) |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for model in dict.fromkeys(row["model"] for row in rows):
+        jobs = [row for row in rows if row["model"] == model]
+        tables = [pd.read_csv(folder / f"{model}-seed{row['seed']}" / "predictions.csv") for row in jobs]
+        labels = tables[0]["gt_label"].to_numpy()
+        half = first_half(labels, with_patients(tables[0]))
+        scores = np.stack([table["raw_score"].to_numpy() for table in tables])
+        reference = scores if reference is None else reference
+        seconds = np.mean([float(row["fit_seconds"]) for row in jobs])
+        numbers = " | ".join(f"{auroc(labels, scores, part):.3f}" for part in (half, ~half, half | ~half))
+        difference = lead(labels, scores, reference)
+        print(f"| {model} | {len(jobs)} | {numbers} | {difference} | {seconds:.0f} |")
+
+
+def with_patients(predictions):
+    """The predictions with a column ``group`` where the files' names tell patients apart, as kermany's do."""
+    patients = predictions["image_path"].str.extract(r"/(person\d+)_", expand=False)
+    return predictions.assign(group=patients.fillna(predictions["image_path"]))
+
+
+def auroc(labels, scores, part):
+    """Mean over the seeds (S, N) of the AUROC on some images."""
+    return np.mean([roc_auc_score(labels[part], values[part]) for values in scores])
+
+
+def lead(labels, scores, reference):
+    """Difference of two models' AUROC with its standard error over the test images."""
+    generator, members = np.random.default_rng(0), [np.flatnonzero(labels == label) for label in (0, 1)]
+    draws = [np.concatenate([generator.choice(m, len(m)) for m in members]) for _ in range(RESAMPLES)]
+    spread = np.std([auroc(labels, scores, draw) - auroc(labels, reference, draw) for draw in draws])
+    everything = np.arange(len(labels))
+    return f"{auroc(labels, scores, everything) - auroc(labels, reference, everything):+.3f} ± {spread:.3f}"
+
+
+if __name__ == "__main__":
+    main()
