@@ -15,7 +15,7 @@ from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import ImageVisualizer, Visualizer
-from lightning.pytorch import Callback, seed_everything
+from lightning.pytorch import Callback, callbacks, seed_everything
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn, optim
 from torch.utils.data import DataLoader
@@ -217,6 +217,22 @@ class MemMCMAE(AnomalibModule):
         logger.info(report.summary())
         return report
 
+    def on_fit_start(self) -> None:
+        """Refuse what would spoil the scores without a word.
+
+        Raises:
+            ValueError: If the trainer has Lightning's ``WeightAveraging``, which swaps and averages buffers too.
+        """
+        averaging = getattr(callbacks, "WeightAveraging", ())  # from Lightning 2.6 on
+        for callback in cast(Any, self.trainer).callbacks:
+            if isinstance(callback, averaging):
+                msg = (
+                    f"{type(callback).__name__} also averages and swaps the thresholds and the errors of normal images "
+                    "that MemMCMAE measures in each validation, and its scores would be wrong: remove it from "
+                    "trainer.callbacks."
+                )
+                raise ValueError(msg)
+
     def on_train_start(self) -> None:
         """Seed batches, augmentations and masks, where a seed was given: anew for each process and resumed epoch."""
         if self.seed is not None:
@@ -282,15 +298,15 @@ class MemMCMAE(AnomalibModule):
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """The components that are callbacks, the table of predictions, pictures, and what the score must measure."""
-        callbacks = [
+        chosen = [
             PredictionTable(),
             *cast(Sequence[Callback], super().configure_callbacks()),
         ]  # the table first: it notes raw scores
         if self.model.normal_errors is not None:
-            callbacks.append(MeasureNormalErrors())
+            chosen.append(MeasureNormalErrors())
         if self.picture_every:
-            callbacks.append(ReconstructionPictures(every_n_epochs=self.picture_every))
-        return callbacks
+            chosen.append(ReconstructionPictures(every_n_epochs=self.picture_every))
+        return chosen
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save plain hyper-parameters; the starting weights are in the checkpoint, so their path is not."""

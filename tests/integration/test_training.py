@@ -7,7 +7,7 @@ import torch
 from anomalib.data import ImageBatch
 from anomalib.engine import Engine
 from anomalib.pre_processing import PreProcessor
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, callbacks
 from torchvision.transforms.v2 import Compose, Normalize, RandomErasing, Resize
 
 from anomalib_memmc import MemMCMAE, Phantom
@@ -177,6 +177,13 @@ def test_size_that_the_patch_does_not_divide_is_refused_at_construction():
 def test_training_without_an_end_is_refused(datamodule, tmp_path):
     with pytest.raises(ValueError, match="max_epochs"):
         fit(datamodule, tmp_path, MemMCMAE(**TINY), max_epochs=-1)
+
+
+@pytest.mark.skipif(not hasattr(callbacks, "EMAWeightAveraging"), reason="needs Lightning 2.6")
+def test_averaging_of_buffers_is_refused(datamodule, tmp_path):
+    engine = Engine(default_root_dir=tmp_path, callbacks=[callbacks.EMAWeightAveraging()], accelerator="cpu")
+    with pytest.raises(ValueError, match=r"EMAWeightAveraging.*remove it from trainer\.callbacks"):
+        engine.fit(MemMCMAE(**TINY, max_epochs=1), datamodule=datamodule)
 
 
 MAHALANOBIS = {**TINY, "score_reduction": "mahalanobis", "seed": 0}
