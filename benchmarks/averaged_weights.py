@@ -15,7 +15,7 @@ class MemMCMAE(anomalib_memmc.MemMCMAE):
     def on_train_batch_end(self, *args, **kwargs):
         """Average the weights, and after the last step take the average."""
         del args, kwargs
-        if self.global_step == 1:
+        if not hasattr(self, "averages"):
             self.averages = [AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(0.99))]  # a list: no submodule
         (average,) = self.averages
         average.update_parameters(self.model)

@@ -3,7 +3,7 @@
     python benchmarks/study.py results/study/kermany
 
 The argument is the output folder of ``anomalib-memmc benchmark``. A choice is made on half A; half B tells what it is
-worth. The difference to the first model is over all test images; its standard error is a bootstrap's over them (what
+worth. The difference to the reference is over all test images; its standard error is a bootstrap's over them (what
 another seed of the training would change comes on top). Models with several seeds count with the mean over them.
 """
 
@@ -22,28 +22,38 @@ RESAMPLES = 500
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
+    parser.add_argument("--reference", help="model to take differences to; the first one where it is not given")
+    parser.add_argument("--stratum", help="only the anomalous images of this stratum")
+    arguments = parser.parse_args()
+    folder = arguments.folder
     with (folder / "results.csv").open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["status"] == "ok"]
-    reference = None
-    print("| model | seeds | half A | half B | all | to the first | fit (s) |")
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    reference = arguments.reference or models[0]
+    predictions = {row["model"]: [] for row in rows}
+    for row in rows:
+        table = pd.read_csv(folder / f"{row['model']}-seed{row['seed']}" / "predictions.csv")
+        predictions[row["model"]].append(table[(table["gt_label"] == 0) | of_stratum(table, arguments.stratum)])
+    scores = {model: np.stack([table["raw_score"] for table in tables]) for model, tables in predictions.items()}
+    labels = predictions[reference][0]["gt_label"].to_numpy()
+    half = first_half(labels, with_patients(predictions[reference][0]))
+    print(f"| model | seeds | half A | half B | all | to {reference} | fit (s) |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for model in dict.fromkeys(row["model"] for row in rows):
-        jobs = [row for row in rows if row["model"] == model]
-        tables = [pd.read_csv(folder / f"{model}-seed{row['seed']}" / "predictions.csv") for row in jobs]
-        labels = tables[0]["gt_label"].to_numpy()
-        half = first_half(labels, with_patients(tables[0]))
-        scores = np.stack([table["raw_score"].to_numpy() for table in tables])
-        reference = scores if reference is None else reference
-        seconds = np.mean([float(row["fit_seconds"]) for row in jobs])
-        numbers = " | ".join(f"{auroc(labels, scores, part):.3f}" for part in (half, ~half, half | ~half))
-        difference = lead(labels, scores, reference)
-        print(f"| {model} | {len(jobs)} | {numbers} | {difference} | {seconds:.0f} |")
+    for model in models:
+        numbers = " | ".join(f"{auroc(labels, scores[model], part):.3f}" for part in (half, ~half, half | ~half))
+        seconds = np.mean([float(row["fit_seconds"]) for row in rows if row["model"] == model])
+        difference = lead(labels, scores[model], scores[reference])
+        print(f"| {model} | {len(scores[model])} | {numbers} | {difference} | {seconds:.0f} |")
+
+
+def of_stratum(table, stratum):
+    """Which rows are of a stratum; all where none is asked for."""
+    return table["stratum"].eq(stratum) if stratum else True
 
 
 def with_patients(predictions):
-    """The predictions with a column ``group`` where the files' names tell patients apart, as kermany's do."""
-    patients = predictions["image_path"].str.extract(r"/(person\d+)_", expand=False)
+    """The predictions with a column ``group``: the patient, where the names of kermany and NIH tell it, or the file."""
+    patients = predictions["image_path"].str.extract(r"/((?:person|IM-|NORMAL2-IM-)\d+|\d{8}(?=_))", expand=False)
     return predictions.assign(group=patients.fillna(predictions["image_path"]))
 
 

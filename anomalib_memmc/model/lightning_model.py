@@ -16,6 +16,7 @@ from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import ImageVisualizer, Visualizer
 from lightning.pytorch import Callback, callbacks, seed_everything
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn, optim
 from torch.utils.data import DataLoader
@@ -221,14 +222,14 @@ class MemMCMAE(AnomalibModule):
         """Refuse what would spoil the scores without a word.
 
         Raises:
-            ValueError: If the trainer has Lightning's ``WeightAveraging``, which swaps and averages buffers too.
+            ValueError: If the trainer has one of Lightning's callbacks that average weights.
         """
-        averaging = getattr(callbacks, "WeightAveraging", ())  # from Lightning 2.6 on
+        averaging = (StochasticWeightAveraging, getattr(callbacks, "WeightAveraging", ()))  # the latter from 2.6 on
         for callback in cast(Any, self.trainer).callbacks:
             if isinstance(callback, averaging):
                 msg = (
-                    f"{type(callback).__name__} also averages and swaps the thresholds and the errors of normal images "
-                    "that MemMCMAE measures in each validation, and its scores would be wrong: remove it from "
+                    f"{type(callback).__name__} exchanges the weights without the thresholds and the errors of normal "
+                    "images that MemMCMAE measures in each validation, so its scores would be wrong: remove it from "
                     "trainer.callbacks."
                 )
                 raise ValueError(msg)

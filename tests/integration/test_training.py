@@ -179,10 +179,14 @@ def test_training_without_an_end_is_refused(datamodule, tmp_path):
         fit(datamodule, tmp_path, MemMCMAE(**TINY), max_epochs=-1)
 
 
-@pytest.mark.skipif(not hasattr(callbacks, "EMAWeightAveraging"), reason="needs Lightning 2.6")
-def test_averaging_of_buffers_is_refused(datamodule, tmp_path):
-    engine = Engine(default_root_dir=tmp_path, callbacks=[callbacks.EMAWeightAveraging()], accelerator="cpu")
-    with pytest.raises(ValueError, match=r"EMAWeightAveraging.*remove it from trainer\.callbacks"):
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("EMAWeightAveraging", {}), ("StochasticWeightAveraging", {"swa_lrs": 1e-3})]
+)
+def test_averaging_of_weights_is_refused(datamodule, tmp_path, name, arguments):
+    if not hasattr(callbacks, name):
+        pytest.skip(f"{name} needs a newer Lightning")
+    engine = Engine(default_root_dir=tmp_path, callbacks=[getattr(callbacks, name)(**arguments)], accelerator="cpu")
+    with pytest.raises(ValueError, match=rf"{name}.*remove it from trainer\.callbacks"):
         engine.fit(MemMCMAE(**TINY, max_epochs=1), datamodule=datamodule)
 
 
