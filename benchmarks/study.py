@@ -8,7 +8,6 @@ another seed of the training would change comes on top). Models with several see
 """
 
 import argparse
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,11 @@ import pandas as pd
 from scores import first_half
 from sklearn.metrics import roc_auc_score
 
+from anomalib_memmc.benchmark.job import PREDICTIONS_FILE
+from anomalib_memmc.benchmark.results import OK, Results
+
 RESAMPLES = 500
+ALL = slice(None)
 
 
 def main():
@@ -26,13 +29,12 @@ def main():
     parser.add_argument("--stratum", help="only the anomalous images of this stratum")
     arguments = parser.parse_args()
     folder = arguments.folder
-    with (folder / "results.csv").open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["status"] == "ok"]
+    rows = [row for row in Results(folder / "results.csv").rows if row["status"] == OK]
     models = list(dict.fromkeys(row["model"] for row in rows))
     reference = arguments.reference or models[0]
-    predictions = {row["model"]: [] for row in rows}
+    predictions = {model: [] for model in models}
     for row in rows:
-        table = pd.read_csv(folder / f"{row['model']}-seed{row['seed']}" / "predictions.csv")
+        table = pd.read_csv(folder / f"{row['model']}-seed{row['seed']}" / PREDICTIONS_FILE)
         predictions[row["model"]].append(table[(table["gt_label"] == 0) | of_stratum(table, arguments.stratum)])
     scores = {model: np.stack([table["raw_score"] for table in tables]) for model, tables in predictions.items()}
     labels = predictions[reference][0]["gt_label"].to_numpy()
@@ -40,7 +42,7 @@ def main():
     print(f"| model | seeds | half A | half B | all | to {reference} | fit (s) |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for model in models:
-        numbers = " | ".join(f"{auroc(labels, scores[model], part):.3f}" for part in (half, ~half, half | ~half))
+        numbers = " | ".join(f"{auroc(labels, scores[model], part):.3f}" for part in (half, ~half, ALL))
         seconds = np.mean([float(row["fit_seconds"]) for row in rows if row["model"] == model])
         difference = lead(labels, scores[model], scores[reference])
         print(f"| {model} | {len(scores[model])} | {numbers} | {difference} | {seconds:.0f} |")
@@ -67,8 +69,7 @@ def lead(labels, scores, reference):
     generator, members = np.random.default_rng(0), [np.flatnonzero(labels == label) for label in (0, 1)]
     draws = [np.concatenate([generator.choice(m, len(m)) for m in members]) for _ in range(RESAMPLES)]
     spread = np.std([auroc(labels, scores, draw) - auroc(labels, reference, draw) for draw in draws])
-    everything = np.arange(len(labels))
-    return f"{auroc(labels, scores, everything) - auroc(labels, reference, everything):+.3f} ± {spread:.3f}"
+    return f"{auroc(labels, scores, ALL) - auroc(labels, reference, ALL):+.3f} ± {spread:.3f}"
 
 
 if __name__ == "__main__":

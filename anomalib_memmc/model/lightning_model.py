@@ -15,8 +15,8 @@ from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import ImageVisualizer, Visualizer
-from lightning.pytorch import Callback, callbacks, seed_everything
-from lightning.pytorch.callbacks import StochasticWeightAveraging
+from lightning.pytorch import Callback, seed_everything
+from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn, optim
 from torch.utils.data import DataLoader
@@ -224,7 +224,10 @@ class MemMCMAE(AnomalibModule):
         Raises:
             ValueError: If the trainer has one of Lightning's callbacks that average weights.
         """
-        averaging = (StochasticWeightAveraging, getattr(callbacks, "WeightAveraging", ()))  # the latter from 2.6 on
+        averaging = (
+            lightning_callbacks.StochasticWeightAveraging,
+            getattr(lightning_callbacks, "WeightAveraging", ()),  # from Lightning 2.6 on
+        )
         for callback in cast(Any, self.trainer).callbacks:
             if isinstance(callback, averaging):
                 msg = (
@@ -299,15 +302,15 @@ class MemMCMAE(AnomalibModule):
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """The components that are callbacks, the table of predictions, pictures, and what the score must measure."""
-        chosen = [
+        callbacks = [
             PredictionTable(),
             *cast(Sequence[Callback], super().configure_callbacks()),
         ]  # the table first: it notes raw scores
         if self.model.normal_errors is not None:
-            chosen.append(MeasureNormalErrors())
+            callbacks.append(MeasureNormalErrors())
         if self.picture_every:
-            chosen.append(ReconstructionPictures(every_n_epochs=self.picture_every))
-        return chosen
+            callbacks.append(ReconstructionPictures(every_n_epochs=self.picture_every))
+        return callbacks
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save plain hyper-parameters; the starting weights are in the checkpoint, so their path is not."""
