@@ -8,15 +8,14 @@ another seed of the training would change comes on top). Models with several see
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from scores import first_half
 from sklearn.metrics import roc_auc_score
 
-from anomalib_memmc.benchmark.job import PREDICTIONS_FILE
-from anomalib_memmc.benchmark.results import OK, Results
+from anomalib_memmc.benchmark.figures import finished, read_predictions
 
 RESAMPLES = 500
 ALL = slice(None)
@@ -29,13 +28,15 @@ def main():
     parser.add_argument("--stratum", help="only the anomalous images of this stratum")
     arguments = parser.parse_args()
     folder = arguments.folder
-    rows = [row for row in Results(folder / "results.csv").rows if row["status"] == OK]
-    models = list(dict.fromkeys(row["model"] for row in rows))
+    rows = or_exit(finished, folder)
+    models = list(rows)
     reference = arguments.reference or models[0]
-    predictions = {model: [] for model in models}
-    for row in rows:
-        table = pd.read_csv(folder / f"{row['model']}-seed{row['seed']}" / PREDICTIONS_FILE)
-        predictions[row["model"]].append(table[(table["gt_label"] == 0) | of_stratum(table, arguments.stratum)])
+    if reference not in rows:
+        sys.exit(f"error: {folder}: no finished job of {reference!r}; there are {', '.join(models)}.")
+    predictions = {
+        model: [of_stratum(or_exit(read_predictions, folder, row), arguments.stratum) for row in own]
+        for model, own in rows.items()
+    }
     scores = {model: np.stack([table["raw_score"] for table in tables]) for model, tables in predictions.items()}
     labels = predictions[reference][0]["gt_label"].to_numpy()
     half = first_half(labels, with_patients(predictions[reference][0]))
@@ -43,14 +44,22 @@ def main():
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for model in models:
         numbers = " | ".join(f"{auroc(labels, scores[model], part):.3f}" for part in (half, ~half, ALL))
-        seconds = np.mean([float(row["fit_seconds"]) for row in rows if row["model"] == model])
+        seconds = np.mean([float(row["fit_seconds"]) for row in rows[model]])
         difference = lead(labels, scores[model], scores[reference])
         print(f"| {model} | {len(scores[model])} | {numbers} | {difference} | {seconds:.0f} |")
 
 
-def of_stratum(table, stratum):
-    """Which rows are of a stratum; all where none is asked for."""
-    return table["stratum"].eq(stratum) if stratum else True
+def or_exit(read, *arguments):
+    """What a reader returns; its message and nothing else where it finds no finished jobs."""
+    try:
+        return read(*arguments)
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+def of_stratum(predictions, stratum):
+    """Predictions of the normal images and of one stratum; all where none is asked for."""
+    return predictions[(predictions["gt_label"] == 0) | (predictions["stratum"] == stratum)] if stratum else predictions
 
 
 def with_patients(predictions):
