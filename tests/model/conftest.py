@@ -20,6 +20,15 @@ TINY = {
 PLAIN = {"memory_slots": 0, "multi_level": False, "long_skips": False}
 
 
+def noisy(model, seed=0, size=0.05):
+    """Move every parameter, so that nothing stays at an initial zero."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(size * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
 @pytest.fixture
 def build():
     """Make a tiny model in evaluation mode; arguments override ``TINY``."""

@@ -1,0 +1,75 @@
+"""Arguments and shapes of the whole model."""
+
+import pytest
+import torch
+
+from anomalib_memmc.model.masking import random_masks
+
+
+@pytest.mark.parametrize("size", [(33, 48), (32, 47), 20, (0, 8), (32,), (8, 8, 8)])
+def test_impossible_image_size(build, size):
+    with pytest.raises(ValueError, match="image_size"):
+        build(image_size=size)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("multi_level", []),
+        ("multi_level", [0]),
+        ("multi_level", [4]),
+        ("multi_level", [1, 1]),
+        ("gate", "row"),
+        ("mask_sampler", "grid"),
+        ("num_masks", 0),
+        ("normalize", "medical"),
+        ("error_map", "l1"),
+        ("score_reduction", "median"),
+        ("blur_sigma", 8),
+        ("mask_chunk_size", 0),
+        ("blur_sigma", -1),
+        ("cell_size", 5),
+        ("cell_size", 0),
+        ("memory_slots", -1),
+    ],
+)
+def test_impossible_arguments(build, argument, value):
+    with pytest.raises(ValueError, match=argument):
+        build(**{argument: value})
+
+
+def test_imagenet_statistics_need_colour(build):
+    with pytest.raises(ValueError, match="in_channels"):
+        build(normalize="imagenet", in_channels=1)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 32, 32), (2, 1, 32, 48), (3, 32, 48), (2, 4, 32, 48)])
+def test_wrong_images(build, shape):
+    model = build()
+    with pytest.raises(ValueError, match=r"\(batch, 3, 32, 48\)"):
+        model(torch.rand(shape))
+    with pytest.raises(ValueError, match=r"\(batch, 3, 32, 48\)"):
+        model.train()(torch.rand(shape))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("channels", [1, 3])
+def test_output(build, channels):
+    model = build(in_channels=channels)
+    result = model(torch.rand(2, channels, 32, 48))
+    assert result.pred_score.shape == (2,)
+    assert result.anomaly_map.shape == (2, 1, 32, 48)
+    assert result.anomaly_map.std() > 0
+
+
+@torch.no_grad()
+def test_grey_model_takes_colour(build, images):
+    model = build(in_channels=1)
+    grey = images.mean(dim=1, keepdim=True)
+    for ours, expected in zip(model.score(images), model.score(grey), strict=True):
+        torch.testing.assert_close(ours, expected)
+    assert torch.equal(model.reconstruct(images).pixels, model.reconstruct(grey).pixels)
+    masks = random_masks(3, 24, 0.75)
+    assert torch.equal(model.loss(images, masks), model.loss(grey, masks))
+    with pytest.raises(ValueError, match="batch, 1"):
+        build(in_channels=1)(torch.rand(1, 2, 32, 48))

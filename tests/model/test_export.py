@@ -1,0 +1,61 @@
+"""State, export and compilation of the whole model."""
+
+import pytest
+import torch
+from torch.export import Dim
+
+from .conftest import noisy
+
+
+@torch.no_grad()
+def test_state_round_trip(build, images):
+    model, other = noisy(build()), build(seed=9)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other(images).anomaly_map, model(images).anomaly_map)
+    assert not {"bank", "bank_visible", "pixel_mean"} & set(model.state_dict())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("arguments", [{}, {"in_channels": 1, "gate": "token", "error_map": "mse"}], ids=str)
+def test_export_gives_the_same_numbers(build, arguments):
+    model = noisy(build(**arguments))
+    images = torch.rand(3, arguments.get("in_channels", 3), 32, 48, generator=torch.Generator().manual_seed(1))
+    program = torch.export.export(model, (images[:2],), dynamic_shapes=({0: Dim("batch", min=1, max=64)},))
+    exported = program.module()
+    for batch in (1, 3):
+        ours, theirs = model(images[:batch]), exported(images[:batch])
+        torch.testing.assert_close(theirs.pred_score, ours.pred_score, atol=1e-5, rtol=0)
+        torch.testing.assert_close(theirs.anomaly_map, ours.anomaly_map, atol=1e-5, rtol=0)
+
+
+COMPILED = [
+    {},
+    {"gate": "scalar", "checkpoint_decoder": True},
+    {"mask_chunk_size": 2, "score_reduction": "mahalanobis", "blur_sigma": 1.0, "in_channels": 1},
+]
+
+
+@pytest.mark.parametrize("arguments", COMPILED, ids=str)
+def test_compilation_breaks_no_graph(build, images, arguments):
+    """Loss, its random masks and scores are one graph each (``fullgraph`` raises otherwise) and the same numbers."""
+    model = build(**arguments)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    model.train()
+    losses = []
+    for run in (model, compiled):
+        torch.manual_seed(0)
+        losses.append(run(images))
+    torch.testing.assert_close(losses[1], losses[0])
+    model.eval()
+    with torch.no_grad():
+        expected, result = model(images), compiled(images)
+    torch.testing.assert_close(result.pred_score, expected.pred_score)
+    torch.testing.assert_close(result.anomaly_map, expected.anomaly_map)
+
+
+def test_compile_wraps_every_block_and_renames_nothing(build, monkeypatch):
+    calls = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **kwargs: calls.append((type(self).__name__, kwargs)))
+    model = build(compile=True)
+    assert calls == [("EncoderBlock", {"fullgraph": True})] * 3 + [("DecoderBlock", {"fullgraph": True})] * 3
+    assert list(model.state_dict()) == list(build().state_dict())
