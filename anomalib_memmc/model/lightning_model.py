@@ -50,6 +50,7 @@ _SCORING = (
     "mask_seed",
     "num_masks",
     "score_reduction",
+    "structure_scale",
 )
 
 
@@ -80,8 +81,9 @@ class MemMCMAE(AnomalibModule):
         mask_sampler: ``"random"`` (paper) or ``"complementary"`` (ours).
         mask_seed: Seed of the evaluation masks.
         normalize: ``"none"`` or ``"imagenet"``, for pretrained weights that expect standardised pixels.
-        error_map: ``"ms_ssim"`` (paper), ``"structure"``, its contrast-structure term at the finest scale alone (ours),
-            or ``"mse"``.
+        error_map: ``"ms_ssim"`` (paper), ``"structure"``, its contrast-structure term at one scale alone (ours), or
+            ``"mse"``.
+        structure_scale: Scale of ``"structure"``: 1 is the finest, each further one has half the pixels a side (ours).
         score_reduction: ``"mean"`` of the map (paper), ``"max"``, ``"top_k"`` (mean of the highest tenth), or
             ``"mahalanobis"``: distance from the maps of the normal training images, measured before each validation.
         cell_size: Side in pixels of the cells of ``"mahalanobis"``; None takes half a patch (ours).
@@ -131,6 +133,7 @@ class MemMCMAE(AnomalibModule):
         mask_seed: int = 0,
         normalize: Literal["none", "imagenet"] = "none",
         error_map: ErrorMap = "ms_ssim",
+        structure_scale: int = 1,
         score_reduction: ScoreReduction = "mean",
         cell_size: int | None = None,
         blur_sigma: float = 0.0,
@@ -192,6 +195,7 @@ class MemMCMAE(AnomalibModule):
                 mask_seed=mask_seed,
                 normalize=normalize,
                 error_map=error_map,
+                structure_scale=structure_scale,
                 score_reduction=score_reduction,
                 cell_size=cell_size,
                 blur_sigma=blur_sigma,

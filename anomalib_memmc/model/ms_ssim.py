@@ -103,28 +103,37 @@ def ms_ssim_map(x: Tensor, y: Tensor) -> Tensor:
         return (1 - similarity.mean(dim=-3, keepdim=True)).clamp(0, 1)
 
 
-def structure_map(x: Tensor, y: Tensor) -> Tensor:
-    """Per-pixel dissimilarity of contrast and structure at the finest scale, the first factor of MS-SSIM (ours).
+def structure_map(x: Tensor, y: Tensor, scale: int = 1) -> Tensor:
+    """Per-pixel dissimilarity of contrast and structure at one scale, a factor of MS-SSIM without exponent (ours).
 
     ``1 - (2 cov(x, y) + C) / (var x + var y + C)`` in windows of 11 pixels (Gaussian, sigma 1.5, reflect padding),
-    the mean over the channels. Brightness and coarse structure do not enter, so it judges textures and edges only.
-    Always computed in float32, on values clamped to [0, 1].
+    the mean over the channels, stretched to the image. Brightness and coarser structure do not enter, so it judges
+    textures and edges only. Always computed in float32, on values clamped to [0, 1].
 
     Args:
         x: Images (B, C, H, W), values in [0, 1].
         y: Images of the same shape. Further leading dimensions are allowed and broadcast.
+        scale: 1 is the image as it is, 2 the image at half its size, and so on, up to ``num_scales``.
 
     Returns:
         Float32 tensor (B, 1, H, W) in [0, 2]: 0 where the images are equal, above 1 where structures are opposed.
 
     Raises:
         ValueError: If the images differ in channels or size, have fewer than four dimensions, or a side is shorter
-            than 11 pixels.
+            than 11 pixels, or if they do not allow this scale.
     """
-    _check_pair(x, y)
+    scales = _check_pair(x, y)
+    if not 1 <= scale <= scales:
+        msg = f"Images of {x.shape[-2]} x {x.shape[-1]} pixels have scales 1 to {scales}, got {scale}."
+        raise ValueError(msg)
+    size = x.shape[-2:]
     with torch.autocast(device_type=x.device.type, enabled=False):
-        _, contrast_structure = _ssim_parts(x.float().clamp(0, 1), y.float().clamp(0, 1))
-        return (1 - contrast_structure.mean(dim=-3, keepdim=True)).clamp(0, 2)
+        x, y = x.float().clamp(0, 1), y.float().clamp(0, 1)
+        for _ in range(scale - 1):
+            x, y = _halve(x), _halve(y)
+        _, contrast_structure = _ssim_parts(x, y)
+        errors = (1 - contrast_structure.mean(dim=-3, keepdim=True)).clamp(0, 2)
+        return _stretch(errors, 2 ** (scale - 1), size)
 
 
 def _check_pair(x: Tensor, y: Tensor) -> int:

@@ -14,7 +14,7 @@ from .calibration import NormalErrors
 from .decoder import Decoder, take_tokens
 from .encoder import Encoder
 from .masking import MaskSampler, mask_bank, num_visible, random_indices, visible_indices
-from .ms_ssim import ms_ssim_map, structure_map
+from .ms_ssim import ms_ssim_map, num_scales, structure_map
 from .positions import sincos_positions
 
 ErrorMap = Literal["ms_ssim", "structure", "mse"]
@@ -82,8 +82,9 @@ class MemMCMAEModel(nn.Module):
         mask_seed: Seed of the evaluation masks.
         normalize: ``"none"`` trains on pixels in [0, 1]; ``"imagenet"`` standardises inside the model, for weights
             that were trained so. Reconstructions are in [0, 1] either way.
-        error_map: ``"ms_ssim"`` (paper), ``"structure"``, its contrast-structure term at the finest scale alone (ours),
-            or ``"mse"``.
+        error_map: ``"ms_ssim"`` (paper), ``"structure"``, its contrast-structure term at one scale alone (ours), or
+            ``"mse"``.
+        structure_scale: Scale of ``"structure"``: 1 is the finest, each further one has half the pixels a side.
         score_reduction: Image score from the map: ``"mean"`` (paper), ``"max"``, ``"top_k"``, the mean of the highest
             tenth of the pixels, or ``"mahalanobis"``, the map's distance from those of normal images (all ours).
         cell_size: Side in pixels of the cells that ``"mahalanobis"`` pools the map to; must divide both sides of the
@@ -124,6 +125,7 @@ class MemMCMAEModel(nn.Module):
         mask_seed: int = 0,
         normalize: Literal["none", "imagenet"] = "none",
         error_map: ErrorMap = "ms_ssim",
+        structure_scale: int = 1,
         score_reduction: ScoreReduction = "mean",
         cell_size: int | None = None,
         blur_sigma: float = 0.0,
@@ -139,6 +141,7 @@ class MemMCMAEModel(nn.Module):
         self.mask_ratio = mask_ratio
         self.levels = _levels(multi_level, encoder_depth)
         self.error_map = _one_of("error_map", error_map, get_args(ErrorMap))
+        self.structure_scale = _structure_scale(structure_scale, error_map, self.image_size)
         self.score_reduction = _one_of("score_reduction", score_reduction, get_args(ScoreReduction))
 
         if mask_chunk_size is not None and mask_chunk_size < 1:
@@ -328,7 +331,7 @@ class MemMCMAEModel(nn.Module):
         if self.error_map == "ms_ssim":
             return ms_ssim_map(x, y)
         if self.error_map == "structure":
-            return structure_map(x, y)
+            return structure_map(x, y, self.structure_scale)
         return (x.float().clamp(0, 1) - y.float().clamp(0, 1)).square().mean(dim=2, keepdim=True)
 
     def _reduce(self, anomaly_map: Tensor) -> Tensor:
@@ -464,6 +467,19 @@ def _cell_size(cell_size: int | None, patch_size: int, image_size: tuple[int, in
         msg = f"cell_size must be a number of pixels that divides both sides of the image, got {cell_size}."
         raise ValueError(msg)
     return cell_size
+
+
+def _structure_scale(scale: int, error_map: str, image_size: tuple[int, int]) -> int:
+    if scale == 1:
+        return scale
+    if error_map != "structure":
+        msg = f"structure_scale={scale} needs error_map='structure', got {error_map!r}."
+        raise ValueError(msg)
+    largest = num_scales(*image_size)
+    if not 1 <= scale <= largest:
+        msg = f"structure_scale must be between 1 and {largest} for images of {image_size} pixels, got {scale}."
+        raise ValueError(msg)
+    return scale
 
 
 def _levels(multi_level: bool | list[int], depth: int) -> tuple[int, ...]:

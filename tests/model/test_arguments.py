@@ -38,6 +38,18 @@ def test_impossible_arguments(build, argument, value):
         build(**{argument: value})
 
 
+@pytest.mark.parametrize("scale", [0, 3])
+def test_scales_are_those_of_the_image(build, scale):
+    assert build(error_map="structure", structure_scale=2).structure_scale == 2
+    with pytest.raises(ValueError, match="structure_scale must be between 1 and 2"):
+        build(error_map="structure", structure_scale=scale)
+
+
+def test_scale_without_structure(build):
+    with pytest.raises(ValueError, match="structure_scale=2 needs error_map='structure'"):
+        build(structure_scale=2)
+
+
 def test_imagenet_statistics_need_colour(build):
     with pytest.raises(ValueError, match="in_channels"):
         build(normalize="imagenet", in_channels=1)

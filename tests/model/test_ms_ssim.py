@@ -167,11 +167,31 @@ def test_channels_are_averaged():
 # --- the structure term alone ---
 
 
-def test_structure_is_one_minus_the_first_term():
+@pytest.mark.parametrize("scale", [1, 2])
+def test_structure_is_one_minus_a_term(scale):
     x, y = pair(2, 3, 64, 48)
-    expected = 1 - ms_ssim_terms(x, y)[0].mean(dim=1, keepdim=True)
-    torch.testing.assert_close(structure_map(x, y), expected)
-    assert not structure_map(x, x).any()
+    expected = 1 - ms_ssim_terms(x, y)[scale - 1].mean(dim=1, keepdim=True)
+    expected = torch.nn.functional.interpolate(expected, size=(64, 48), mode="bilinear")
+    torch.testing.assert_close(structure_map(x, y, scale), expected)
+    assert not structure_map(x, x, scale).any()
+
+
+def test_structure_stays_where_it_is():
+    """Of an odd size too, where a scale begins with a padded pixel."""
+    x = pair(1, 1, 63, 63)[0]
+    y = x.clone()
+    y[..., 40:44, 20:24] += 0.5 - y[..., 40:44, 20:24]
+    errors = structure_map(x, y, 2)[0, 0]
+    assert errors.shape == (63, 63)
+    row, column = divmod(errors.argmax().item(), 63)
+    assert abs(row - 42) <= 4
+    assert abs(column - 22) <= 4
+
+
+@pytest.mark.parametrize("scale", [0, 4])
+def test_structure_wants_a_scale_of_the_image(scale):
+    with pytest.raises(ValueError, match="scales 1 to 3"):
+        structure_map(*pair(1, 1, 64, 48), scale)
 
 
 def test_structure_ignores_brightness_that_ssim_sees():

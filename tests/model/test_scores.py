@@ -1,5 +1,7 @@
 """Maps and scores of the whole model."""
 
+from functools import partial
+
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
@@ -11,11 +13,11 @@ from .conftest import noisy
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("error_map", ["ms_ssim", "structure", "mse"])
+@pytest.mark.parametrize(("error_map", "scale"), [("ms_ssim", 1), ("structure", 1), ("structure", 2), ("mse", 1)])
 @pytest.mark.parametrize("sampler", ["random", "complementary"])
-def test_map_by_hand(build, images, error_map, sampler):
+def test_map_by_hand(build, images, error_map, scale, sampler):
     """Paste the visible patches, compare, keep hidden patches, average per patch over the views that hid it."""
-    model = noisy(build(error_map=error_map, mask_sampler=sampler))
+    model = noisy(build(error_map=error_map, structure_scale=scale, mask_sampler=sampler))
     scores, views = model.score(images), model.reconstruct(images)
     for image in range(3):
         total, count = torch.zeros(4, 6, 8, 8), torch.zeros(4, 6)
@@ -31,7 +33,7 @@ def test_map_by_hand(build, images, error_map, sampler):
             if error_map == "mse":
                 error = (pasted.clamp(0, 1) - images[image]).square().mean(dim=0)
             else:
-                compare = {"ms_ssim": ms_ssim_map, "structure": structure_map}[error_map]
+                compare = {"ms_ssim": ms_ssim_map, "structure": partial(structure_map, scale=scale)}[error_map]
                 error = compare(pasted[None], images[image : image + 1])[0, 0]
             for (row, column), box in boxes.items():
                 total[row, column] += error[box]
