@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from halves import first_half
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 
 from anomalib_memmc.benchmark.gallery import load_job
-from anomalib_memmc.data.grouping import draw_groups
 from anomalib_memmc.model.calibration import NormalErrors
 from anomalib_memmc.model.masking import mask_bank
 from anomalib_memmc.model.ms_ssim import ms_ssim_map, ms_ssim_terms
@@ -137,17 +137,6 @@ def shrunk(train, test):
         shrinkage: (along / ((1 - shrinkage) * variances + shrinkage * variances.mean())).mean(dim=1)
         for shrinkage in (0.2, 0.5, 0.9)
     }
-
-
-def first_half(labels, samples, seed=0):
-    """About half of the images of each class, drawn once, whole groups (patients, near-duplicates) at a time."""
-    groups = samples["group"].to_numpy() if "group" in samples else np.arange(len(samples)).astype(str)
-    half = np.zeros(len(labels), dtype=bool)
-    for label in (0, 1):
-        members = np.flatnonzero(labels == label)
-        drawn, _ = draw_groups(list(groups[members]), len(members) // 2, seed)
-        half[members[drawn]] = True
-    return half
 
 
 if __name__ == "__main__":

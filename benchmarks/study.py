@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from scores import first_half
+from halves import first_half
 from sklearn.metrics import roc_auc_score
 
 from anomalib_memmc.benchmark.figures import finished, read_predictions
@@ -39,7 +39,7 @@ def main():
     }
     scores = {model: np.stack([table["raw_score"] for table in tables]) for model, tables in predictions.items()}
     labels = predictions[reference][0]["gt_label"].to_numpy()
-    half = first_half(labels, with_patients(predictions[reference][0]))
+    half = first_half(labels, predictions[reference][0])
     print(f"| model | seeds | half A | half B | all | to {reference} | fit (s) |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for model in models:
@@ -60,12 +60,6 @@ def or_exit(read, *arguments):
 def of_stratum(predictions, stratum):
     """Predictions of the normal images and of one stratum; all where none is asked for."""
     return predictions[(predictions["gt_label"] == 0) | (predictions["stratum"] == stratum)] if stratum else predictions
-
-
-def with_patients(predictions):
-    """The predictions with a column ``group``: the patient, where the names of kermany and NIH tell it, or the file."""
-    patients = predictions["image_path"].str.extract(r"/((?:person|IM-|NORMAL2-IM-)\d+|\d{8}(?=_))", expand=False)
-    return predictions.assign(group=patients.fillna(predictions["image_path"]))
 
 
 def auroc(labels, scores, part):
