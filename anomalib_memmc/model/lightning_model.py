@@ -382,6 +382,8 @@ class MemMCMAE(AnomalibModule):
     def _require_same_model(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights of another model, naming the arguments; warn where only the scoring differs."""
         theirs, ours = (_plain(arguments) for arguments in (checkpoint.get("hyper_parameters", {}), dict(self.hparams)))
+        if theirs:  # earlier checkpoints knew the finest scale only
+            theirs = {"structure_scale": 1, **theirs}
         differing = [name for name in sorted(set(theirs) & set(ours)) if theirs[name] != ours[name]]
         described = "; ".join(f"{name}={theirs[name]!r} (here {ours[name]!r})" for name in differing)
         saved, expected = (_shapes(state) for state in (checkpoint.get("state_dict", {}), self.state_dict()))

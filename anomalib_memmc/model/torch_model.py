@@ -473,7 +473,7 @@ def _structure_scale(scale: int, error_map: str, image_size: tuple[int, int]) ->
     if scale == 1:
         return scale
     if error_map != "structure":
-        msg = f"structure_scale={scale} needs error_map='structure', got {error_map!r}."
+        msg = f"structure_scale={scale} needs error_map='structure', got {error_map!r}: set it to 1."
         raise ValueError(msg)
     largest = num_scales(*image_size)
     if not 1 <= scale <= largest:
