@@ -107,7 +107,7 @@ def structure_map(x: Tensor, y: Tensor, scale: int = 1) -> Tensor:
     """Per-pixel dissimilarity of contrast and structure at one scale, a factor of MS-SSIM without exponent (ours).
 
     ``1 - (2 cov(x, y) + C) / (var x + var y + C)`` in windows of 11 pixels (Gaussian, sigma 1.5, reflect padding),
-    the mean over the channels, stretched to the image. Brightness, coarser and finer structure do not enter, so it judges
+    the mean over the channels, stretched to the image. Brightness, coarser and finer structure do not enter: it judges
     textures and edges of about that size only. Always computed in float32, on values clamped to [0, 1].
 
     Args:
