@@ -1,16 +1,17 @@
 """MemMC-MAE for anomalib: unsupervised detection and localisation of disease in medical images."""
 
-from .data import CovidX, HyperKvasir, Phantom
-from .model import (
+from anomalib_memmc.data import CovidX, HyperKvasir, Phantom
+from anomalib_memmc.model import (
     MemMCMAE,
     MemMCMAEModel,
+    NormalQuantilePostProcessor,
     Reconstruction,
     Scores,
     WeightReport,
     load_mae_weights,
     ms_ssim_map,
 )
-from .register import register
+from anomalib_memmc.register import register
 
 __version__ = "0.1.0"
 
@@ -19,6 +20,7 @@ __all__ = [
     "HyperKvasir",
     "MemMCMAE",
     "MemMCMAEModel",
+    "NormalQuantilePostProcessor",
     "Phantom",
     "Reconstruction",
     "Scores",

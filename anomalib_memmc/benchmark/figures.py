@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from anomalib_memmc.benchmark.gallery import draw_gallery
 from anomalib_memmc.benchmark.job import PREDICTIONS_FILE
 from anomalib_memmc.benchmark.results import OK, Results, Row, mean_spread
-from anomalib_memmc.evaluation.summary import score_column
+from anomalib_memmc.reporting.summary import score_column
 
 COLOURS = ("#8c8c8c", "#4d4d4d", "#9ecae1", "#4292c6", "#d94801", "#756bb1", "#31a354")
 """Models in the order of the table: greys for the usual two baselines, blues and orange for the ablation."""

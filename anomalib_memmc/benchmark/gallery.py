@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from torchvision.tv_tensors import Mask
 
 from anomalib_memmc.benchmark.job import CONFIG_FILE, build
-from anomalib_memmc.evaluation.picture import draw_reconstructions
-from anomalib_memmc.evaluation.reconstructions import reconstruction_rows
+from anomalib_memmc.callbacks.reconstructions import reconstruction_rows
 from anomalib_memmc.register import register
+from anomalib_memmc.reporting.pictures import draw_reconstructions
 
 CASES_PER_KIND = 2
 

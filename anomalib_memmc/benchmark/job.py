@@ -20,11 +20,12 @@ from lightning import Trainer, seed_everything
 
 from anomalib_memmc.benchmark import lite0
 from anomalib_memmc.benchmark.config import merge
-from anomalib_memmc.evaluation import NormalQuantilePostProcessor, PredictionTable
-from anomalib_memmc.evaluation.summary import compare
+from anomalib_memmc.callbacks import PredictionTable
 from anomalib_memmc.instantiation import constructor_errors
 from anomalib_memmc.model import MemMCMAE
+from anomalib_memmc.model.post_processor import NormalQuantilePostProcessor
 from anomalib_memmc.register import register
+from anomalib_memmc.reporting.summary import compare
 
 CONFIG_FILE = "job.json"
 RESULT_FILE = "result.json"

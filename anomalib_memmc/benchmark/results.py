@@ -9,8 +9,8 @@ from statistics import mean, stdev
 import pandas as pd
 
 from anomalib_memmc.benchmark.config import Job
-from anomalib_memmc.evaluation.baselines import NAMES
-from anomalib_memmc.evaluation.summary import compare
+from anomalib_memmc.reporting.baselines import NAMES
+from anomalib_memmc.reporting.summary import compare
 
 Row = dict[str, str]
 FIRST_COLUMNS = ("model", "seed", "status", "error")

@@ -5,9 +5,9 @@ from timm.layers import Mlp
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention import Gate, MemoryAttention, MultiLevelCrossAttention
-from .positions import sincos_positions
-from .skips import LongSkips
+from anomalib_memmc.model.layers.attention import Gate, MemoryAttention, MultiLevelCrossAttention
+from anomalib_memmc.model.layers.long_skips import LongSkips
+from anomalib_memmc.model.layers.positions import sincos_positions
 
 
 def take_tokens(x: Tensor, index: Tensor) -> Tensor:

@@ -4,8 +4,8 @@ import torch
 from timm.layers import Mlp
 from torch import Tensor, nn
 
-from .attention import MemoryAttention
-from .skips import LongSkips
+from anomalib_memmc.model.layers.attention import MemoryAttention
+from anomalib_memmc.model.layers.long_skips import LongSkips
 
 
 class EncoderBlock(nn.Module):

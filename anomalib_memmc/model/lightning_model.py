@@ -22,20 +22,15 @@ from torch import Tensor, nn, optim
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Normalize
 
-from anomalib_memmc.evaluation import (
-    IoU,
-    NormalQuantilePostProcessor,
-    OracleIoU,
-    PredictionTable,
-    ReconstructionPictures,
-)
-
-from .attention import Gate
-from .calibration import MeasureNormalErrors
-from .masking import MaskSampler
-from .pre_processor import ResizePreProcessor
-from .torch_model import ErrorMap, MemMCMAEModel, ScoreReduction, image_size_pair
-from .weights import WeightReport, load_mae_weights
+from anomalib_memmc.callbacks import PredictionTable, ReconstructionPictures
+from anomalib_memmc.metrics import IoU, OracleIoU
+from anomalib_memmc.model.layers.attention import Gate
+from anomalib_memmc.model.masking import MaskSampler
+from anomalib_memmc.model.post_processor import NormalQuantilePostProcessor
+from anomalib_memmc.model.pre_processor import ResizePreProcessor
+from anomalib_memmc.model.pretrained import WeightReport, load_mae_weights
+from anomalib_memmc.model.torch_model import ErrorMap, MemMCMAEModel, ScoreReduction, image_size_pair
+from anomalib_memmc.scoring.mahalanobis import MeasureNormalErrors
 
 logger = logging.getLogger(__name__)
 

@@ -8,14 +8,14 @@ from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .attention import Gate
-from .blur import MapBlur
-from .calibration import NormalErrors
-from .decoder import Decoder, take_tokens
-from .encoder import Encoder
-from .masking import MaskSampler, mask_bank, num_visible, random_indices, visible_indices
-from .ms_ssim import ms_ssim_map, num_scales, structure_map
-from .positions import sincos_positions
+from anomalib_memmc.model.decoder import Decoder, take_tokens
+from anomalib_memmc.model.encoder import Encoder
+from anomalib_memmc.model.layers.attention import Gate
+from anomalib_memmc.model.layers.positions import sincos_positions
+from anomalib_memmc.model.masking import MaskSampler, mask_bank, num_visible, random_indices, visible_indices
+from anomalib_memmc.scoring.blur import MapBlur
+from anomalib_memmc.scoring.mahalanobis import NormalErrors
+from anomalib_memmc.scoring.ms_ssim import ms_ssim_map, num_scales, structure_map
 
 ErrorMap = Literal["ms_ssim", "structure", "mse"]
 ScoreReduction = Literal["mean", "max", "top_k", "mahalanobis"]

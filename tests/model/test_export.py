@@ -2,9 +2,8 @@
 
 import pytest
 import torch
+from helpers.models import noisy
 from torch.export import Dim
-
-from .conftest import noisy
 
 
 @torch.no_grad()

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
+from helpers.hugging_face import SIZES, make_mae, widen
+from helpers.models import PLAIN
 
-from anomalib_memmc.model.weights import load_mae_weights
-
-from .conftest import PLAIN
-from .hugging_face import SIZES, make_mae, widen
+from anomalib_memmc.model.pretrained import load_mae_weights
 
 
 @torch.no_grad()

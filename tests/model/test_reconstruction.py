@@ -2,10 +2,9 @@
 
 import pytest
 import torch
+from helpers.models import noisy
 
 from anomalib_memmc.model.masking import random_masks
-
-from .conftest import noisy
 
 
 @torch.no_grad()

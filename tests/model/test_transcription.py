@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-import transcription  # benchmarks/transcription.py
+from reference import transcription
 
 VARIANTS = [
     {},

@@ -1,0 +1,226 @@
+"""A table of every image's score, and what it says."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch import Callback
+from rich.console import Console
+
+from anomalib_memmc.reporting.baselines import aspect_ratio, file_bytes, laplacian_variance, mean_intensity
+from anomalib_memmc.reporting.summary import clamped_auroc, compare, render
+
+logger = logging.getLogger(__name__)
+
+
+class PredictionTable(Callback):
+    """Write every image's prediction to a CSV file and print how well the scores do. For any anomalib model.
+
+    Testing writes ``predictions.csv`` and prediction ``predict.csv`` into the run's folder
+    (``trainer.default_root_dir``), replacing an older file of that name. Columns:
+
+    - ``image_path``, ``stratum`` (where the data module's samples have that column), ``gt_label`` (0 or 1, empty where
+      unknown);
+    - ``pred_score`` and ``pred_label`` as the post-processor gives them, and ``raw_score``, the score before it;
+    - with ``baselines``: ``mean_intensity``, ``blur``, ``file_bytes``, ``aspect_ratio``.
+
+    Where labels are known, image AUROC and average precision follow on the terminal, overall and per stratum, each
+    beside the trivial baseline that does best on the same images. They are computed from ``raw_score``: anomalib's
+    post-processor clamps, which makes ties; the AUROC it leaves is printed too where it differs. ``raw_score`` is
+    missing if the callback stands behind the model's post-processor in the trainer's list; those given to the trainer
+    or the engine stand before it. Trouble with table or summary is logged and never ends the run.
+
+    Args:
+        baselines: Also measure the trivial baselines.
+        max_rows: Most comparisons to print.
+
+    Raises:
+        ValueError: If ``max_rows`` is smaller than 1.
+
+    Example:
+        >>> from anomalib.engine import Engine
+        >>> engine = Engine(callbacks=[PredictionTable()])
+    """
+
+    def __init__(self, baselines: bool = True, max_rows: int = 12) -> None:
+        super().__init__()
+        if max_rows < 1:
+            msg = f"max_rows must be at least 1, got {max_rows}."
+            raise ValueError(msg)
+        self.baselines = baselines
+        self.max_rows = max_rows
+        self._rows: list[dict[str, Any]] = []
+        self._pending: tuple[Any, torch.Tensor | None] | None = None
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start an empty table."""
+        del trainer, pl_module
+        self._rows, self._pending = [], None
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start an empty table."""
+        self.on_test_start(trainer, pl_module)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Note a batch; it is read once the callbacks after this one, post-processing among them, are done with it."""
+        del batch, batch_idx, dataloader_idx
+        self._flush()
+        raw = _scores(outputs) if self._is_before_post_processor(trainer, pl_module) else None
+        self._pending = (outputs, raw)
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """As for a test batch."""
+        self.on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the table and print the summary."""
+        del pl_module
+        self._finish(trainer, "predictions.csv")
+
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the table and, where labels are known, print the summary."""
+        del pl_module
+        self._finish(trainer, "predict.csv")
+
+    def _is_before_post_processor(self, trainer: Trainer, pl_module: LightningModule) -> bool:
+        """Whether this callback sees a batch before the model's post-processor changes it."""
+        post_processor = getattr(pl_module, "post_processor", None)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if callback is self:
+                return True
+            if callback is post_processor:
+                return False
+        return False
+
+    def _flush(self) -> None:
+        """Turn the batch noted last into rows."""
+        if self._pending is None:
+            return
+        (batch, raw), self._pending = self._pending, None
+        scores = _scores(batch)
+        if scores is None:
+            return
+        columns: dict[str, Any] = {
+            "image_path": getattr(batch, "image_path", None) or [""] * len(scores),
+            "gt_label": _integers(getattr(batch, "gt_label", None), len(scores)),
+            "pred_score": scores.tolist(),
+            "pred_label": _integers(getattr(batch, "pred_label", None), len(scores)),
+        }
+        if raw is not None:
+            columns["raw_score"] = raw.tolist()
+        images = getattr(batch, "image", None)
+        if self.baselines and isinstance(images, torch.Tensor) and images.ndim == 4:
+            columns["mean_intensity"] = mean_intensity(images).tolist()
+            columns["blur"] = laplacian_variance(images).tolist()
+        self._rows.extend(dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+
+    def _finish(self, trainer: Trainer, filename: str) -> None:
+        """Gather, write, print."""
+        self._flush()
+        rows = _gathered(self._rows)
+        self._rows = []
+        if not trainer.is_global_zero:
+            return
+        if not rows:
+            logger.warning("No predictions to tabulate: the model gave neither scores nor anomaly maps.")
+            return
+        try:
+            table = self._table(trainer, rows)
+            path = Path(trainer.default_root_dir) / filename
+            _write_csv(table, path)
+            self._print(table, path)
+        except Exception:  # a report must not cost the run its results
+            logger.exception("The prediction table could not be finished.")
+
+    def _table(self, trainer: Trainer, rows: list[dict[str, Any]]) -> pd.DataFrame:
+        """Make one row an image, with strata and file baselines."""
+        table = pd.DataFrame(rows)
+        table = table[~(table["image_path"].duplicated() & (table["image_path"] != ""))].reset_index(drop=True)
+        for column in ("gt_label", "pred_label"):
+            table[column] = table[column].astype("Int64")
+        strata = _strata(trainer)
+        if strata:
+            table.insert(1, "stratum", [strata.get(path, "") for path in table["image_path"]])
+        if self.baselines:
+            table["file_bytes"] = [file_bytes(path) if path else float("nan") for path in table["image_path"]]
+            table["aspect_ratio"] = [aspect_ratio(path) if path else float("nan") for path in table["image_path"]]
+        return table
+
+    def _print(self, table: pd.DataFrame, path: Path) -> None:
+        """Print the summary, or why there is none."""
+        console = Console()
+        console.print()
+        comparisons = compare(table)
+        if comparisons:
+            console.print(render(comparisons, self.max_rows))
+            clamped = clamped_auroc(table)
+            if clamped is not None:
+                console.print(
+                    f"AUROC after the model's post-processing: {clamped:.3f}. It ties scores; the tables use raw ones."
+                )
+        elif table["gt_label"].notna().any():
+            console.print("No AUROC: it takes scored images of both classes, normal and anomalous.")
+        console.print(f"{len(table)} predictions: {path}", soft_wrap=True)
+
+
+def _scores(batch: Any) -> torch.Tensor | None:
+    """Image scores of a batch, shape (B,), on the CPU: ``pred_score``, else the maps' maxima, as in anomalib."""
+    scores = getattr(batch, "pred_score", None)
+    if scores is not None:
+        return scores.detach().float().flatten().cpu()
+    maps = getattr(batch, "anomaly_map", None)
+    return None if maps is None else maps.detach().float().flatten(1).amax(dim=1).cpu()
+
+
+def _integers(labels: torch.Tensor | None, count: int) -> list[int | None]:
+    """Labels as 0 and 1, or that many ``None``."""
+    return [None] * count if labels is None else labels.flatten().int().tolist()
+
+
+def _strata(trainer: Trainer) -> dict[str, str]:
+    """Stratum of each test image by its path; empty where the data module knows no strata."""
+    samples = getattr(getattr(getattr(trainer, "datamodule", None), "test_data", None), "samples", None)
+    if not isinstance(samples, pd.DataFrame) or "stratum" not in samples.columns:
+        return {}
+    strata = samples["stratum"].fillna("").astype(str)
+    return dict(zip(samples["image_path"].astype(str), strata, strict=True)) if strata.any() else {}
+
+
+def _gathered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of all processes."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return rows
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, rows)
+    return [row for part in parts for row in part]
+
+
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table so that no reader ever finds half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        table.to_csv(temporary, index=False)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,199 @@
+"""What the data modules of this package share: parts by group, validation from training normals, augmentations."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import shutil
+import tempfile
+from abc import abstractmethod
+from pathlib import Path
+
+import pandas as pd
+from anomalib import TaskType
+from anomalib.data.datamodules.base.image import AnomalibDataModule
+from anomalib.data.utils import Split, TestSplitMode, ValSplitMode
+from lightning.pytorch.utilities.types import EVAL_DATALOADERS
+from pandas import DataFrame
+from torchvision.transforms.v2 import Transform
+
+from anomalib_memmc.data.base.cache import CacheMode, ImageCache
+from anomalib_memmc.data.base.dataset import LABELS, MedicalImageDataset
+from anomalib_memmc.data.base.grouping import draw_groups
+from anomalib_memmc.data.base.synthetic import add_synthetic_anomalies
+from anomalib_memmc.data.io.errors import DatasetError
+
+logger = logging.getLogger(__name__)
+
+
+class MedicalDataModule(AnomalibDataModule):
+    """Base of the data modules: a subclass only lists its images.
+
+    Unlike anomalib's modules, the whole test part stays the test set, and validation by default takes normal images
+    out of the training part, group by group (patient, cluster of near-duplicates).
+
+    Args:
+        train_batch_size: Images a batch in training.
+        eval_batch_size: Images a batch in validation, test and prediction.
+        num_workers: Worker processes of each loader.
+        train_augmentations: torchvision v2 transform of the training images.
+        val_augmentations: The same, of the validation images.
+        test_augmentations: The same, of the test images.
+        augmentations: Used for each of the three that is not given.
+        val_split_mode: Where validation images come from: "from_train" (normals held out of the training part),
+            "synthetic" (the same, half of them with a synthetic anomaly), "from_test" (taken away from the test part),
+            "same_as_test" or "none".
+        val_split_ratio: Fraction of the part that validation is taken from, in (0, 1).
+        num_val_normal: In "from_train" and "synthetic": how many images to hold out, instead of the fraction.
+        seed: Seed of every random choice.
+        crop: Rectangle to cut out of every image, as fractions (left, top, right, bottom); ``None`` keeps all.
+        cache: Keep the training images shrunk and decoded between epochs: "memory" (a RAM disk, for this run) or
+            "disk" (for later runs too); ``None`` decodes anew. Other images are always read from their files.
+        cache_size: Shorter side of a cached image in pixels; choose it somewhat above the model's ``image_size``.
+        cache_dir: Folder of the "disk" cache; ``None`` takes ``anomalib_memmc`` in the user's cache folder.
+    """
+
+    def __init__(
+        self,
+        *,
+        train_batch_size: int,
+        eval_batch_size: int,
+        num_workers: int,
+        train_augmentations: Transform | None,
+        val_augmentations: Transform | None,
+        test_augmentations: Transform | None,
+        augmentations: Transform | None,
+        val_split_mode: ValSplitMode | str,
+        val_split_ratio: float,
+        num_val_normal: int | None,
+        seed: int,
+        crop: tuple[float, float, float, float] | None = None,
+        cache: CacheMode | None = None,
+        cache_size: int = 256,
+        cache_dir: Path | str | None = None,
+    ) -> None:
+        super().__init__(
+            train_batch_size=train_batch_size,
+            eval_batch_size=eval_batch_size,
+            num_workers=num_workers,
+            train_augmentations=train_augmentations,
+            val_augmentations=val_augmentations,
+            test_augmentations=test_augmentations,
+            augmentations=augmentations,
+            val_split_mode=val_split_mode,
+            val_split_ratio=val_split_ratio,
+            test_split_mode=TestSplitMode.FROM_DIR,
+            seed=seed,
+        )
+        if self.val_split_mode == ValSplitMode.FROM_DIR:
+            msg = f"{self.name} has no validation folder: use val_split_mode='from_train'."
+            raise ValueError(msg)
+        if not 0 < val_split_ratio < 1:
+            msg = f"val_split_ratio must lie between 0 and 1, found {val_split_ratio}; for none: val_split_mode='none'."
+            raise ValueError(msg)
+        if num_val_normal is not None and num_val_normal < 1:
+            msg = f"num_val_normal must be at least 1, found {num_val_normal}; for none: val_split_mode='none'."
+            raise ValueError(msg)
+        self.num_val_normal = num_val_normal
+        self.split_seed = seed
+        self.crop = crop
+        self.cache = ImageCache(cache, cache_size, cache_dir) if cache is not None else None
+        self._parts: DataFrame | None = None
+        self._synthetic_samples: DataFrame | None = None
+
+    @abstractmethod
+    def _make_samples(self) -> DataFrame:
+        """List the images: a table of :func:`~anomalib_memmc.data.base.dataset.make_samples`.
+
+        Its rows "val", if there are any, are held out as they are.
+        """
+
+    @property
+    def parts(self) -> DataFrame:
+        """All samples with the part each is in ("train", "val" or "test"); built once.
+
+        In the modes "from_train" and "synthetic" the held-out normals are "val"; in the others they are "train".
+        """
+        if self._parts is None:
+            samples = self._make_samples()
+            self._check_parts(samples)
+            self._parts = self._hold_out(samples)
+            counts = self._parts.groupby(["split", "label"]).size()
+            logger.info("%s: %s", self.name, ", ".join(f"{a} {b} {n}" for (a, b), n in counts.items()))
+        return self._parts
+
+    def _check_parts(self, samples: DataFrame) -> None:
+        for part in (Split.TRAIN, Split.TEST):
+            if not (samples["split"] == part.value).any():
+                msg = f"{self.name} found no images for the {part.value} part. Check the folders and the arguments."
+                raise DatasetError(msg)
+
+    def _hold_out(self, samples: DataFrame) -> DataFrame:
+        """Turn rows into "val" ones, or back into "train" where validation comes from elsewhere."""
+        samples = samples.copy()
+        given = samples["split"] == Split.VAL.value
+        if self.val_split_mode in {ValSplitMode.FROM_TRAIN, ValSplitMode.SYNTHETIC}:
+            return samples if given.any() else self._hold_out_of_train(samples)
+        samples.loc[given, "split"] = Split.TRAIN.value
+        return self._hold_out_of_test(samples) if self.val_split_mode == ValSplitMode.FROM_TEST else samples
+
+    def _hold_out_of_train(self, samples: DataFrame) -> DataFrame:
+        """Hold out `num_val_normal` training rows, or the fraction `val_split_ratio`."""
+        rows = samples.index[samples["split"] == Split.TRAIN.value]
+        count = self.num_val_normal or max(1, round(self.val_split_ratio * len(rows)))
+        if count >= len(rows):
+            msg = (
+                f"{self.name} has {len(rows)} training images and cannot hold {count} of them out for validation. "
+                f"Lower num_val_normal or val_split_ratio, or use val_split_mode='none'."
+            )
+            raise DatasetError(msg)
+        return self._hold_out_rows(samples, rows, count)
+
+    def _hold_out_of_test(self, samples: DataFrame) -> DataFrame:
+        """Hold out the fraction `val_split_ratio` of the test rows of each label."""
+        for label in LABELS:
+            rows = samples.index[(samples["split"] == Split.TEST.value) & (samples["label_index"] == label)]
+            samples = self._hold_out_rows(samples, rows, round(self.val_split_ratio * len(rows)))
+        return samples
+
+    def _hold_out_rows(self, samples: DataFrame, rows: pd.Index, count: int) -> DataFrame:
+        """Turn `count` of some rows into "val" ones, whole groups at a time; what is left of a cut group is dropped."""
+        held, kept = draw_groups(list(samples.loc[rows, "group"]), count, self.split_seed)
+        samples.loc[rows[held], "split"] = Split.VAL.value
+        spare = rows.difference(rows[held]).difference(rows[kept])
+        return samples.drop(index=spare).reset_index(drop=True)
+
+    def _setup(self, _stage: str | None = None) -> None:
+        parts = self.parts
+        masks = (parts["mask_path"] != "").any()
+        self._dataset_task = TaskType.SEGMENTATION if masks else TaskType.CLASSIFICATION
+        self.train_data = self._dataset(Split.TRAIN, self.cache)
+        self.test_data = self._dataset(Split.TEST)
+
+    def _dataset(self, part: Split, cache: ImageCache | None = None) -> MedicalImageDataset:
+        rows = self.parts[self.parts["split"] == part.value].reset_index(drop=True)
+        return MedicalImageDataset(rows, self._dataset_task, self.crop, cache=cache)
+
+    def _create_test_split(self) -> None:
+        """The test part is what the subclass listed."""
+
+    def _create_val_split(self) -> None:
+        if self.val_split_mode in {ValSplitMode.FROM_TRAIN, ValSplitMode.FROM_TEST}:
+            self.val_data = self._dataset(Split.VAL)
+        elif self.val_split_mode == ValSplitMode.SYNTHETIC:
+            self.val_data = self._synthetic_validation()
+        else:
+            super()._create_val_split()
+
+    def _synthetic_validation(self) -> MedicalImageDataset:
+        """The held-out normals, half of them with a synthetic anomaly, in a folder removed at the program's end."""
+        if self._synthetic_samples is None:
+            folder = tempfile.mkdtemp(prefix="anomalib_memmc_")
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            normals = self._dataset(Split.VAL).samples
+            self._synthetic_samples = add_synthetic_anomalies(normals, folder, self.split_seed)
+        return MedicalImageDataset(self._synthetic_samples, TaskType.SEGMENTATION, self.crop)
+
+    def val_dataloader(self) -> EVAL_DATALOADERS:
+        """Loader of the validation images; none in the mode "none"."""
+        return [] if self.val_split_mode == ValSplitMode.NONE else super().val_dataloader()

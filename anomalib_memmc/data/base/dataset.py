@@ -1,0 +1,163 @@
+"""A dataset of medical images, from a table of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from anomalib import TaskType
+from anomalib.data.dataclasses import ImageItem
+from anomalib.data.datasets.base.image import AnomalibDataset
+from anomalib.data.utils import LabelName
+from pandas import DataFrame
+from torchvision.transforms.v2 import Transform
+from torchvision.tv_tensors import Image, Mask
+
+from anomalib_memmc.data.base.cache import ImageCache
+from anomalib_memmc.data.io.errors import DatasetError
+from anomalib_memmc.data.io.reader import read_image, read_mask
+
+COLUMNS = ["image_path", "label", "label_index", "mask_path", "split", "group", "stratum"]
+LABELS = {0: "normal", 1: "abnormal"}
+
+
+def make_samples(rows: Sequence[dict[str, Any]]) -> DataFrame:
+    """Build the table of samples that :class:`MedicalImageDataset` takes.
+
+    Args:
+        rows: One dictionary an image: ``image_path``, ``label_index`` (0 normal, 1 anomalous), ``split`` ("train",
+            "val" or "test"), and optionally ``mask_path``, ``group`` (images of one group, such as a patient's, never
+            go to two parts) and ``stratum`` (a name to report results by).
+
+    Returns:
+        Table with the columns image_path, label, label_index, mask_path, split, group and stratum.
+    """
+    filled = [
+        {"mask_path": "", "group": str(row["image_path"]), "stratum": "", "label": LABELS[row["label_index"]], **row}
+        for row in rows
+    ]
+    samples = DataFrame(filled, columns=COLUMNS)
+    for column in ("image_path", "label", "mask_path", "split", "group", "stratum"):
+        samples[column] = samples[column].map(str).astype(object)
+    samples["label_index"] = samples["label_index"].astype("int64")
+    return samples
+
+
+class MedicalImageDataset(AnomalibDataset):
+    """Images, labels and masks of a table, read by :func:`~anomalib_memmc.data.io.reader.read_image`.
+
+    Args:
+        samples: Table of :func:`make_samples`; extra columns are kept.
+        task: "segmentation" if anomalous images have masks (normal ones then get an empty one), "classification"
+            if not; ``None`` looks whether any row has a mask.
+        crop: Rectangle to cut out of every image and mask before anything else, as fractions of its width and height
+            (left, top, right, bottom), each in [0, 1]. ``None`` keeps the whole image.
+        augmentations: torchvision v2 transform of image and mask.
+        cache: Where shrunk images are kept between epochs, for samples without anomalies only; ``None``: nowhere.
+
+    Raises:
+        ValueError: If a cache is given for samples with anomalies, whose masks would not fit the shrunk images.
+    """
+
+    def __init__(
+        self,
+        samples: DataFrame,
+        task: TaskType | str | None = None,
+        crop: tuple[float, float, float, float] | None = None,
+        augmentations: Transform | None = None,
+        cache: ImageCache | None = None,
+    ) -> None:
+        super().__init__(augmentations=augmentations)
+        if cache is not None and samples["label_index"].any():
+            msg = "A cache takes normal images only: the masks of anomalous ones would not fit the shrunk images."
+            raise ValueError(msg)
+        self.cache = cache
+        has_masks = bool((samples["mask_path"] != "").any())
+        self._task = TaskType(task or ("segmentation" if has_masks else "classification"))
+        self.crop = crop
+        self.samples = samples
+
+    @property
+    def samples(self) -> DataFrame:
+        """Table of samples, one row an image, sorted by path; ``attrs["task"]`` is the task's name."""
+        return super().samples
+
+    @samples.setter
+    def samples(self, samples: DataFrame) -> None:
+        missing = [path for path in samples["image_path"] if not Path(path).exists()]
+        if missing:
+            msg = f"{len(missing)} images of the data set are missing on disk, the first of them: {missing[:3]}"
+            raise FileNotFoundError(msg)
+        super(MedicalImageDataset, type(self)).samples.__set__(self, samples)  # type: ignore[attr-defined]
+        # A copy or a concatenation in pandas may lose attrs, so they are written anew each time.
+        self.samples.attrs["task"] = self._task.value
+
+    @property
+    def task(self) -> TaskType:
+        """What the ground truth is: labels, or labels and masks."""
+        return self._task
+
+    def __getitem__(self, index: int) -> ImageItem:
+        """Read one image.
+
+        Args:
+            index: Row of :attr:`samples`.
+
+        Returns:
+            Item with ``image`` (3, H, W), float32 in [0, 1], ``gt_label`` (a boolean scalar), ``gt_mask`` (H, W)
+            in segmentation, and the two paths.
+
+        Raises:
+            ImageReadError: If the image or the mask cannot be read.
+        """
+        row = self.samples.iloc[index]
+        if self.cache is None:
+            image = read_image(row.image_path)
+            mask = self._read_mask(row, image) if self._task == TaskType.SEGMENTATION else None
+            image, mask = self._crop(image), self._crop(mask)
+        else:
+            image = self.cache.read(row.image_path, self.crop, lambda: self._crop(read_image(row.image_path)))
+            mask = self._read_mask(row, image) if self._task == TaskType.SEGMENTATION else None
+        if self.augmentations and mask is None:
+            image = self.augmentations(image)
+        elif self.augmentations:
+            image, mask = self.augmentations(image, mask)
+        return ImageItem(
+            image=image,
+            gt_mask=mask,
+            gt_label=torch.tensor(int(row.label_index)),
+            image_path=row.image_path,
+            mask_path=row.mask_path,
+        )
+
+    def __add__(self, other_dataset: AnomalibDataset) -> MedicalImageDataset:  # type: ignore[override]
+        """Join the samples of two datasets; masks in either make the sum a segmentation dataset."""
+        if not isinstance(other_dataset, MedicalImageDataset):
+            msg = f"Only a MedicalImageDataset can be added, not a {type(other_dataset).__name__}."
+            raise TypeError(msg)
+        samples = pd.concat([self.samples, other_dataset.samples], ignore_index=True)
+        task = max(self._task, other_dataset._task, key=lambda task: task == TaskType.SEGMENTATION)
+        return MedicalImageDataset(samples, task, self.crop, self.augmentations)
+
+    @staticmethod
+    def _read_mask(row: Any, image: Image) -> Mask:
+        size = (int(image.shape[-2]), int(image.shape[-1]))
+        if row.label_index == LabelName.NORMAL:
+            return Mask(torch.zeros(size, dtype=torch.uint8))
+        if not row.mask_path:
+            msg = f"The anomalous image {row.image_path} has no mask, but other images of the data set have one."
+            raise DatasetError(msg)
+        return read_mask(row.mask_path, size, row.image_path)
+
+    def _crop(self, picture: Any) -> Any:
+        """Cut the rectangle out of an Image (3, H, W) or a Mask (H, W)."""
+        if self.crop is None or picture is None:
+            return picture
+        height, width = picture.shape[-2:]
+        left, top, right, bottom = self.crop
+        rows = slice(round(top * height), max(round(bottom * height), round(top * height) + 1))
+        columns = slice(round(left * width), max(round(right * width), round(left * width) + 1))
+        return type(picture)(picture[..., rows, columns])

@@ -1,0 +1,1 @@
+"""Hyper-Kvasir."""

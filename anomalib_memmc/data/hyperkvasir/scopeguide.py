@@ -1,0 +1,36 @@
+"""Tell frames with the black ScopeGuide box from frames without it (ours)."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from anomalib_memmc.data.io.errors import ImageReadError
+
+SIDE = 64  # pixels of a thumbnail
+ROWS, COLUMNS = slice(50, 62), slice(8, 14)  # inside the box, and outside the frame's black corner
+MAX_LEVEL = 5  # of 255
+
+
+def has_scopeguide_box(path: str | Path) -> bool:
+    """Whether a colonoscopy frame has the black box that covers the ScopeGuide picture at its lower left.
+
+    Most normal frames have it and fewer polyps do, so that it separates the two without any medicine.
+
+    Args:
+        path: The image file.
+
+    Returns:
+        True if the place of the box is black.
+
+    Raises:
+        ImageReadError: If the file cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            image.draft("L", (SIDE, SIDE))
+            thumbnail = np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX))
+    except (OSError, SyntaxError, ValueError) as error:
+        msg = f"Cannot read the image {path}: {error}. The file is damaged: copy it again or remove it."
+        raise ImageReadError(msg) from error
+    return bool(thumbnail[ROWS, COLUMNS].mean() < MAX_LEVEL)

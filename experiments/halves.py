@@ -1,0 +1,29 @@
+"""Two halves of the test images: a choice is made on half A, and half B tells what it is worth."""
+
+import numpy as np
+
+from anomalib_memmc.data.base.grouping import draw_groups
+
+PATIENT = r"/((?:person|IM-|NORMAL2-IM-)\d+|\d{8}(?=_))"
+"""Where the names of kermany's and NIH's files tell the patient."""
+
+
+def first_half(labels, samples, seed=0):
+    """Whether an image is in half A, about half of each class, drawn once, whole patients at a time.
+
+    Args:
+        labels: 0 or 1 of each image, shape (N,).
+        samples: Table of N rows with ``image_path``; a column ``group``, where there is one, tells what stays together.
+        seed: Seed of the draw.
+
+    Returns:
+        Boolean array (N,).
+    """
+    files = samples["image_path"].astype(str)
+    groups = samples["group"] if "group" in samples else files.str.extract(PATIENT, expand=False).fillna(files)
+    half = np.zeros(len(labels), dtype=bool)
+    for label in (0, 1):
+        members = np.flatnonzero(labels == label)
+        drawn, _ = draw_groups(list(groups.to_numpy()[members]), len(members) // 2, seed)
+        half[members[drawn]] = True
+    return half

@@ -1,0 +1,118 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from anomalib.data import ImageBatch
+from anomalib.engine import Engine
+from anomalib.post_processing import PostProcessor
+from helpers.brightness import Brightness, PictureData
+from sklearn.metrics import roc_auc_score
+
+from anomalib_memmc.callbacks import PredictionTable
+from anomalib_memmc.reporting.baselines import aspect_ratio, file_bytes
+
+
+def run(tmp_path, datamodule, *callbacks, model=None, fit=True):
+    model = model or Brightness()
+    engine = Engine(
+        callbacks=list(callbacks),
+        default_root_dir=tmp_path / "results",
+        max_epochs=1,
+        accelerator="cpu",
+        devices=1,
+        enable_progress_bar=False,
+    )
+    if fit:
+        engine.fit(model, datamodule=datamodule)
+    engine.test(model, datamodule=datamodule)
+    return engine, Path(engine.trainer.default_root_dir)
+
+
+def test_table_holds_every_test_image(tmp_path, datamodule, capsys):
+    model = Brightness()
+    _, folder = run(tmp_path, datamodule, PredictionTable(), model=model)
+    table = pd.read_csv(folder / "predictions.csv", keep_default_na=False)
+    samples = datamodule.test_data.samples
+    assert table["image_path"].tolist() == samples["image_path"].tolist()
+    assert table["stratum"].tolist() == samples["stratum"].tolist()
+    assert table["gt_label"].tolist() == samples["label_index"].tolist()
+    # after and before the post-processor, which runs later than a callback of the engine
+    for index in (0, 5):
+        path = samples["image_path"].iloc[index]
+        image = datamodule.test_data[index].image[None]
+        resized = model.pre_processor.transform(image)
+        expected = model.post_processor(model.model(resized))
+        assert table["raw_score"][index] == pytest.approx(resized.mean().item(), abs=1e-6)
+        assert table["pred_score"][index] == pytest.approx(expected.pred_score.item(), abs=1e-6)
+        assert table["pred_label"][index] == int(expected.pred_label.item())
+        assert table["mean_intensity"][index] == pytest.approx(resized.mean().item(), abs=1e-6)
+        assert table["file_bytes"][index] == file_bytes(path)
+        assert table["aspect_ratio"][index] == aspect_ratio(path)
+    assert list(folder.glob(".predictions*")) == []
+    printed = capsys.readouterr().out
+    assert "AUROC" in printed
+    assert "mean intensity" in printed
+    assert f"{roc_auc_score(table['gt_label'], table['pred_score']):.3f}" in printed
+
+
+def test_a_host_that_clamps_is_judged_by_raw_scores(tmp_path, datamodule, capsys):
+    model = Brightness(post_processor=PostProcessor())
+    _, folder = run(tmp_path, datamodule, PredictionTable(baselines=False), model=model)
+    table = pd.read_csv(folder / "predictions.csv")
+    assert (table["pred_score"] == 1).sum() > 1
+    assert table["raw_score"].is_unique
+    assert "blur" not in table.columns
+
+
+def test_behind_the_post_processor_there_is_no_raw_score(tmp_path, datamodule):
+    class Own(Brightness):
+        def configure_callbacks(self):
+            return [*super().configure_callbacks(), PredictionTable()]
+
+    _, folder = run(tmp_path, datamodule, model=Own())
+    table = pd.read_csv(folder / "predictions.csv")
+    assert "raw_score" not in table.columns
+    assert table["pred_score"].between(0, 1).all()
+
+
+def test_second_test_starts_anew_and_prediction_has_its_own_file(tmp_path, datamodule, picture_parts):
+    table = PredictionTable()
+    engine, folder = run(tmp_path, datamodule, table)
+    before = (folder / "predictions.csv").read_text()
+    engine.trainer.test(engine.model, datamodule=datamodule)
+    assert (folder / "predictions.csv").read_text() == before
+    engine.predict(engine.model, data_path=Path(picture_parts["train"]["image_path"][0]).parent)
+    predicted = pd.read_csv(Path(engine.trainer.default_root_dir) / "predict.csv")
+    assert len(predicted) == 16
+    assert predicted["gt_label"].isna().all()
+    assert (folder / "predictions.csv").read_text() == before
+
+
+def test_one_class_only(tmp_path, picture_parts, capsys):
+    picture_parts["test"] = picture_parts["test"][picture_parts["test"]["label_index"] == 0].reset_index(drop=True)
+    _, folder = run(tmp_path, PictureData(picture_parts), PredictionTable(), fit=False)
+    assert len(pd.read_csv(folder / "predictions.csv")) == 4
+    assert "both classes" in capsys.readouterr().out
+
+
+def test_trouble_with_the_table_does_not_end_the_run(tmp_path, datamodule, monkeypatch, caplog):
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", fail)
+    engine, _ = run(tmp_path, datamodule, PredictionTable())
+    assert engine.trainer.callback_metrics["image_AUROC"] > 0.5
+    assert "could not be finished" in caplog.text
+
+
+def test_scores_come_from_the_map_where_there_are_none():
+    table = PredictionTable(baselines=False)
+    table._pending = (ImageBatch(image=torch.zeros(2, 3, 4, 4), anomaly_map=torch.arange(32.0).view(2, 4, 4)), None)
+    table._flush()
+    assert [row["pred_score"] for row in table._rows] == [15.0, 31.0]
+
+
+def test_max_rows_is_checked():
+    with pytest.raises(ValueError, match="max_rows"):
+        PredictionTable(max_rows=0)
