@@ -2,22 +2,24 @@
 
 from anomalib_memmc.data import CovidX, HyperKvasir, Phantom
 from anomalib_memmc.model import (
+    MaskedAutoencoder,
     MemMCMAE,
     MemMCMAEModel,
     NormalQuantilePostProcessor,
     Reconstruction,
-    Scores,
     WeightReport,
     load_mae_weights,
-    ms_ssim_map,
 )
 from anomalib_memmc.register import register
+from anomalib_memmc.scoring import Scores
+from anomalib_memmc.scoring.ms_ssim import ms_ssim_map
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CovidX",
     "HyperKvasir",
+    "MaskedAutoencoder",
     "MemMCMAE",
     "MemMCMAEModel",
     "NormalQuantilePostProcessor",

@@ -19,7 +19,8 @@ class DecoderBlock(nn.Module):
     """Pre-norm transformer block: self-attention, cross-attention to the encoder's levels, MLP.
 
     With ``S = Y + SA(LN(Y))`` the block's output is ``Z + MLP(LN(Z))`` where ``Z`` is the gated sum over the levels of
-    eq. 2, taken of ``LN(S)`` (pre-norm, ours), or ``S`` itself where there are no levels: the block of a plain MAE.
+    eq. 2, taken of ``LN(S)`` (pre-norm is not in the paper), or ``S`` itself where there are no levels: the block of a
+    plain MAE.
 
     Args:
         dim: Width of the decoder tokens.
@@ -43,22 +44,22 @@ class DecoderBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, 4 * dim)
 
-    def forward(self, x: Tensor, levels: Tensor | None, wanted: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, levels: Tensor | None, queries: Tensor | None = None) -> Tensor:
         """Run the block.
 
         Args:
             x: Tokens (B, N, D).
             levels: Normalised encoder levels (L, B, V, E), or None.
-            wanted: Indices of the tokens whose output is wanted (B, K); None for all.
+            queries: Indices of the tokens to compute the output of (B, K); None for all.
 
         Returns:
             Tokens (B, N, D), or (B, K, D).
         """
         normed = self.norm1(x)
-        if wanted is None:
+        if queries is None:
             x = x + self.attn(normed)
         else:
-            x = take_tokens(x, wanted) + self.attn(normed, take_tokens(normed, wanted))
+            x = take_tokens(x, queries) + self.attn(normed, take_tokens(normed, queries))
         if levels is not None:
             fused = self.cross_attn(self.norm_cross(x), levels)
             x = x + fused if self.cross_residual else fused
@@ -87,6 +88,7 @@ class Decoder(nn.Module):
         dim: int,
         depth: int,
         num_heads: int,
+        *,
         encoder_dim: int,
         grid: tuple[int, int],
         patch_values: int,
@@ -98,7 +100,7 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.checkpointing = checkpointing
-        self.can_skip = gate != "scalar" or not num_levels  # a scalar gate is a mean over all tokens
+        self.needs_all_tokens = gate == "scalar" and num_levels > 0  # such a gate is a mean over all of them
         self.embed = nn.Linear(encoder_dim, dim)
         self.mask_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
         self.pos_embed: Tensor
@@ -111,14 +113,14 @@ class Decoder(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.pred = nn.Linear(dim, patch_values)
 
-    def forward(self, encoded: Tensor, levels: Tensor | None, visible: Tensor, wanted: Tensor | None = None) -> Tensor:
-        """Predict every patch, or only those that are wanted, which spares the last block and the head the others.
+    def forward(self, encoded: Tensor, levels: Tensor | None, visible: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Predict every patch, or only the hidden ones, which spares the last block and the head the others.
 
         Args:
             encoded: The encoder's output: class token and visible patches (B, 1 + V, E).
             levels: Patch tokens of the encoder levels (L, B, V, E), or None for a plain MAE decoder.
             visible: Index of each visible patch in the image (B, V), int64.
-            wanted: Index of each patch to predict (B, K), int64; None for all.
+            hidden: Index of each patch to predict (B, K), int64; None for all.
 
         Returns:
             Patch values (B, N, P), or (B, K, P), every patch as predicted.
@@ -129,17 +131,19 @@ class Decoder(nn.Module):
         outputs: list[Tensor] = []
         for index, block in enumerate(self.blocks):
             is_last = index == len(self.blocks) - 1
-            tokens = wanted + 1 if is_last and wanted is not None and self.can_skip else None  # after the class token
-            inputs = (self.skips(index, x, outputs), levels, tokens)
+            queries = None
+            if is_last and hidden is not None and not self.needs_all_tokens:
+                queries = hidden + 1  # after the class token
+            inputs = (self.skips(index, x, outputs), levels, queries)
             if self.checkpointing and self.training:
                 outputs.append(checkpoint(block, *inputs, use_reentrant=False))
             else:
                 outputs.append(block(*inputs))
             x = outputs[-1]
-        if wanted is None:
+        if hidden is None:
             x = x[:, 1:]
-        elif not self.can_skip:
-            x = take_tokens(x, wanted + 1)
+        elif self.needs_all_tokens:
+            x = take_tokens(x, hidden + 1)
         return self.pred(self.norm(x))
 
     def _with_mask_tokens(self, x: Tensor, visible: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Masks over patches: fresh random ones for training, a fixed bank for scoring.
+"""Masks over patches: fresh random ones for training, fixed ones for scoring.
 
 A mask is a boolean vector over the patches, True where the patch is hidden. All masks hide the same number of patches.
 """
@@ -74,7 +74,7 @@ def random_indices(
 def complementary_masks(
     num_masks: int, num_patches: int, mask_ratio: float, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Masks whose visible sets are disjoint in turn (ours).
+    """Masks whose visible sets are disjoint in turn (not in the paper).
 
     At ratio 0.75 each run of four masks shows every patch once and hides it three times (where the number of patches
     is a multiple of four).
@@ -96,15 +96,15 @@ def complementary_masks(
     return _hide_all_but(keep[:num_masks], num_patches)
 
 
-def mask_bank(num_masks: int, num_patches: int, mask_ratio: float, sampler: MaskSampler, seed: int) -> Tensor:
+def seeded_masks(num_masks: int, num_patches: int, mask_ratio: float, sampler: MaskSampler, seed: int) -> Tensor:
     """The fixed masks used to score every image.
 
     Args:
         num_masks: Number of masks M, at least 1.
         num_patches: Number of patches N.
         mask_ratio: Fraction of patches to hide, in (0, 1).
-        sampler: ``"random"`` (paper) or ``"complementary"`` (ours).
-        seed: Seed of the bank; the same seed gives the same bank on every machine.
+        sampler: ``"random"`` (paper) or ``"complementary"`` (not in the paper).
+        seed: Seed of the draw; the same seed gives the same masks on every machine.
 
     Returns:
         Boolean tensor (M, N), True = hidden.

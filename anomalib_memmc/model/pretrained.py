@@ -13,12 +13,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from anomalib_memmc.model.layers.positions import resize_positions
+from anomalib_memmc.model.network import MaskedAutoencoder
 from anomalib_memmc.model.torch_model import MemMCMAEModel
 
 _WRAPPERS = ("state_dict", "model")
 _PREFIXES = ("module.", "vit.")
 
-# Their names and ours, without ".weight" and ".bias"; first outside the blocks, then inside.
+# Their names and this package's, without ".weight" and ".bias"; first outside the blocks, then inside.
 _OUTER_NAMES = {
     # original MAE and timm
     "cls_token": "cls_token",
@@ -74,7 +75,7 @@ class WeightReport(NamedTuple):
 
     Attributes:
         used: The checkpoint's names that were loaded.
-        missed: The model's names that the checkpoint does not have; they keep the values they had.
+        missed: The network's names that the checkpoint does not have; they keep the values they had.
         ignored: The checkpoint's names that have no place in the model.
     """
 
@@ -90,7 +91,7 @@ class WeightReport(NamedTuple):
         )
 
 
-def load_mae_weights(model: MemMCMAEModel, path: str | Path) -> WeightReport:
+def load_mae_weights(model: MemMCMAEModel | MaskedAutoencoder, path: str | Path) -> WeightReport:
     """Load the weights of a masked autoencoder into a model.
 
     Understands the names of the original MAE, of timm and of Hugging Face, as ``.safetensors`` or as a file of
@@ -101,7 +102,7 @@ def load_mae_weights(model: MemMCMAEModel, path: str | Path) -> WeightReport:
     is changed unless everything is valid.
 
     Args:
-        model: The model to load into, changed in place.
+        model: The model whose network to load into, or the network itself; changed in place.
         path: The checkpoint file.
 
     Returns:
@@ -112,23 +113,24 @@ def load_mae_weights(model: MemMCMAEModel, path: str | Path) -> WeightReport:
         ValueError: If the file cannot be read, holds no MAE encoder, or an encoder that does not fit the model.
     """
     path = Path(path)
+    network = model if isinstance(model, MaskedAutoencoder) else model.network
     found, sources, ignored = _translate(_read(path))
-    ours = model.state_dict()
+    expected = network.state_dict()
     values = {name: tensor for name, tensor in found.items() if not name.startswith("decoder.")}
-    _require_encoder(values, model, path)
-    values = {name: tensor for name, tensor in values.items() if name in ours}
+    _require_encoder(values, network, path)
+    values = {name: tensor for name, tensor in values.items() if name in expected}
     if "pos_embed" in values:
-        values["pos_embed"] = _positions(values["pos_embed"], model.grid, path)
-    _require_shapes(values, ours, path)
+        values["pos_embed"] = _positions(values["pos_embed"], network.grid, path)
+    _require_shapes(values, expected, path)
     decoder = {name: tensor for name, tensor in found.items() if name.startswith("decoder.")}
-    if _decoder_fits(decoder, ours):
+    if _decoder_fits(decoder, expected):
         if "decoder.pos_embed" in decoder:
-            decoder["decoder.pos_embed"] = _positions(decoder["decoder.pos_embed"], model.grid, path)
+            decoder["decoder.pos_embed"] = _positions(decoder["decoder.pos_embed"], network.grid, path)
         values |= decoder
-    model.load_state_dict(values, strict=False)
+    network.load_state_dict(values, strict=False)
     return WeightReport(
         used=[source for name in values for source in sources[name]],
-        missed=[name for name in ours if name not in values],
+        missed=[name for name in expected if name not in values],
         ignored=ignored + [source for name in found if name not in values for source in sources[name]],
     )
 
@@ -169,7 +171,7 @@ def _translate(checkpoint: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[s
     sources: dict[str, list[str]] = {}
     ignored = []
     for source in checkpoint:
-        name = _our_name(source)
+        name = _own_name(source)
         if name is None or name in sources:
             ignored.append(source)
         else:
@@ -185,7 +187,7 @@ def _translate(checkpoint: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[s
     return found, sources, ignored
 
 
-def _our_name(name: str) -> str | None:
+def _own_name(name: str) -> str | None:
     """The model's name of a checkpoint's tensor, or None where it has no place."""
     while prefix := next((p for p in _PREFIXES if name.startswith(p)), None):
         name = name.removeprefix(prefix)
@@ -202,7 +204,7 @@ def _our_name(name: str) -> str | None:
     return None if outer is None else f"{outer}{dot}{kind}"
 
 
-def _require_encoder(found: dict[str, Tensor], model: MemMCMAEModel, path: Path) -> None:
+def _require_encoder(found: dict[str, Tensor], network: MaskedAutoencoder, path: Path) -> None:
     """Compare the checkpoint's sizes, as far as it tells them, with the model's."""
     theirs: dict[str, int] = {}
     if (depth := _depth(found)) > 0:
@@ -215,36 +217,38 @@ def _require_encoder(found: dict[str, Tensor], model: MemMCMAEModel, path: Path)
         msg = f"{path} holds no MAE encoder: none of its names is of a transformer block as original MAE, timm or "
         msg += "Hugging Face name them. A checkpoint of MemMC-MAE itself goes to --ckpt_path."
         raise ValueError(msg)
-    ours = {
-        "encoder_depth": len(model.encoder.blocks),
-        "encoder_dim": model.patch_embed.out_channels,
-        "in_channels": model.in_channels,
-        "patch_size": model.patch_size,
+    expected = {
+        "encoder_depth": len(network.encoder.blocks),
+        "encoder_dim": network.patch_embed.out_channels,
+        "in_channels": network.in_channels,
+        "patch_size": network.patch_size,
     }
-    differing = [f"{name}={size} (the model has {ours[name]})" for name, size in theirs.items() if size != ours[name]]
+    differing = [
+        f"{name}={size} (the model has {expected[name]})" for name, size in theirs.items() if size != expected[name]
+    ]
     if differing:
         msg = f"The encoder of {path} does not fit the model: it has {', '.join(differing)}. "
         msg += "Build the model with the checkpoint's sizes, or take another checkpoint."
         raise ValueError(msg)
 
 
-def _require_shapes(values: dict[str, Tensor], ours: dict[str, Tensor], path: Path) -> None:
+def _require_shapes(values: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:
     differing = [
-        f"{name} {tuple(tensor.shape)} (the model has {tuple(ours[name].shape)})"
+        f"{name} {tuple(tensor.shape)} (the model has {tuple(expected[name].shape)})"
         for name, tensor in values.items()
-        if tensor.shape != ours[name].shape
+        if tensor.shape != expected[name].shape
     ]
     if differing:
         msg = f"The encoder of {path} does not fit the model: {', '.join(differing[:5])}."
         raise ValueError(msg)
 
 
-def _decoder_fits(decoder: dict[str, Tensor], ours: dict[str, Tensor]) -> bool:
+def _decoder_fits(decoder: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
     """Whether a decoder has the model's depth and shapes; the number of positions may differ."""
-    if _depth(decoder) != _depth({name: ours[name] for name in ours if name.startswith("decoder.")}):
+    if _depth(decoder) != _depth({name: expected[name] for name in expected if name.startswith("decoder.")}):
         return False
     return all(
-        name in ours and _comparable(name, tensor.shape) == _comparable(name, ours[name].shape)
+        name in expected and _comparable(name, tensor.shape) == _comparable(name, expected[name].shape)
         for name, tensor in decoder.items()
     )
 

@@ -1,1 +1,20 @@
-"""Anomaly scores."""
+"""Anomaly scores: components that a model is given, one idea a file."""
+
+from anomalib_memmc.scoring.base import Scorer, Scores, gather
+from anomalib_memmc.scoring.error_maps import ErrorMap, MSSSIMMap, SquaredErrorMap, StructureMap
+from anomalib_memmc.scoring.mahalanobis import MahalanobisScorer
+from anomalib_memmc.scoring.masked import MaskedScorer
+from anomalib_memmc.scoring.reconstruction import ReconstructionScorer
+
+__all__ = [
+    "ErrorMap",
+    "MSSSIMMap",
+    "MahalanobisScorer",
+    "MaskedScorer",
+    "ReconstructionScorer",
+    "Scorer",
+    "Scores",
+    "SquaredErrorMap",
+    "StructureMap",
+    "gather",
+]

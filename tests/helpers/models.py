@@ -3,6 +3,7 @@
 import torch
 
 from anomalib_memmc.model.torch_model import MemMCMAEModel
+from anomalib_memmc.scoring import ReconstructionScorer, Scorer
 
 TINY = {
     "image_size": (32, 48),
@@ -14,7 +15,6 @@ TINY = {
     "decoder_depth": 3,
     "decoder_heads": 2,
     "memory_slots": 5,
-    "num_masks": 4,
 }
 PLAIN = {"memory_slots": 0, "multi_level": False, "long_skips": False}
 
@@ -28,7 +28,8 @@ def noisy(model, seed=0, size=0.05):
     return model
 
 
-def build_model(seed: int = 0, **overrides) -> MemMCMAEModel:
-    """A tiny model in evaluation mode; arguments override ``TINY``."""
+def build_model(seed: int = 0, scorer: Scorer | None = None, **overrides) -> MemMCMAEModel:
+    """A tiny model in evaluation mode, by default with the paper's score of four masks; arguments override ``TINY``."""
     torch.manual_seed(seed)
-    return MemMCMAEModel(**{**TINY, **overrides}).eval()
+    scorer = ReconstructionScorer(num_masks=4) if scorer is None else scorer
+    return MemMCMAEModel(scorer=scorer, **{**TINY, **overrides}).eval()

@@ -20,34 +20,13 @@ def test_impossible_image_size(build, size):
         ("multi_level", [4]),
         ("multi_level", [1, 1]),
         ("gate", "row"),
-        ("mask_sampler", "grid"),
-        ("num_masks", 0),
         ("normalize", "medical"),
-        ("error_map", "l1"),
-        ("score_reduction", "median"),
-        ("blur_sigma", 8),
-        ("mask_chunk_size", 0),
-        ("blur_sigma", -1),
-        ("cell_size", 5),
-        ("cell_size", 0),
         ("memory_slots", -1),
     ],
 )
 def test_impossible_arguments(build, argument, value):
     with pytest.raises(ValueError, match=argument):
         build(**{argument: value})
-
-
-@pytest.mark.parametrize("scale", [0, 3])
-def test_scales_are_those_of_the_image(build, scale):
-    assert build(error_map="structure", structure_scale=2).structure_scale == 2
-    with pytest.raises(ValueError, match="structure_scale must be between 1 and 2"):
-        build(error_map="structure", structure_scale=scale)
-
-
-def test_scale_without_structure(build):
-    with pytest.raises(ValueError, match="structure_scale=2 needs error_map='structure'"):
-        build(structure_scale=2)
 
 
 def test_imagenet_statistics_need_colour(build):

@@ -5,19 +5,29 @@ import torch
 from helpers.models import noisy
 from torch.export import Dim
 
+from anomalib_memmc.scoring import MahalanobisScorer, ReconstructionScorer, SquaredErrorMap
+
+
+def squared_errors():
+    return ReconstructionScorer(SquaredErrorMap(), num_masks=4)
+
+
+def blurred_distances():
+    return MahalanobisScorer(num_masks=4, chunk_size=2, blur_sigma=1.0)
+
 
 @torch.no_grad()
 def test_state_round_trip(build, images):
     model, other = noisy(build()), build(seed=9)
     other.load_state_dict(model.state_dict())
     assert torch.equal(other(images).anomaly_map, model(images).anomaly_map)
-    assert not {"bank", "bank_visible", "pixel_mean"} & set(model.state_dict())
+    assert not {"scorer.masks", "scorer.visible", "network.pixel_mean"} & set(model.state_dict())
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("arguments", [{}, {"in_channels": 1, "gate": "token", "error_map": "mse"}], ids=str)
+@pytest.mark.parametrize("arguments", [{}, {"in_channels": 1, "gate": "token", "scorer": squared_errors}], ids=str)
 def test_export_gives_the_same_numbers(build, arguments):
-    model = noisy(build(**arguments))
+    model = noisy(build(**{**arguments, "scorer": arguments["scorer"]()} if "scorer" in arguments else arguments))
     images = torch.rand(3, arguments.get("in_channels", 3), 32, 48, generator=torch.Generator().manual_seed(1))
     program = torch.export.export(model, (images[:2],), dynamic_shapes=({0: Dim("batch", min=1, max=64)},))
     exported = program.module()
@@ -30,14 +40,14 @@ def test_export_gives_the_same_numbers(build, arguments):
 COMPILED = [
     {},
     {"gate": "scalar", "checkpoint_decoder": True},
-    {"mask_chunk_size": 2, "score_reduction": "mahalanobis", "blur_sigma": 1.0, "in_channels": 1},
+    {"scorer": blurred_distances, "in_channels": 1},
 ]
 
 
 @pytest.mark.parametrize("arguments", COMPILED, ids=str)
 def test_compilation_breaks_no_graph(build, images, arguments):
     """Loss, its random masks and scores are one graph each (``fullgraph`` raises otherwise) and the same numbers."""
-    model = build(**arguments)
+    model = build(**{**arguments, "scorer": arguments["scorer"]()} if "scorer" in arguments else arguments)
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     model.train()
     losses = []

@@ -5,10 +5,10 @@ import torch
 
 from anomalib_memmc.model.masking import (
     complementary_masks,
-    mask_bank,
     num_visible,
     random_indices,
     random_masks,
+    seeded_masks,
     visible_indices,
 )
 
@@ -47,13 +47,13 @@ def test_random_masks_are_uniform():
 
 
 @pytest.mark.parametrize("sampler", ["random", "complementary"])
-def test_bank_depends_on_its_seed_alone(sampler):
-    first = mask_bank(10, 196, 0.75, sampler, 3)
+def test_masks_of_scoring_depend_on_its_seed_alone(sampler):
+    first = seeded_masks(10, 196, 0.75, sampler, 3)
     torch.manual_seed(99)
     state = torch.get_rng_state()
-    assert torch.equal(mask_bank(10, 196, 0.75, sampler, 3), first)
+    assert torch.equal(seeded_masks(10, 196, 0.75, sampler, 3), first)
     assert torch.equal(torch.get_rng_state(), state)
-    assert not torch.equal(mask_bank(10, 196, 0.75, sampler, 4), first)
+    assert not torch.equal(seeded_masks(10, 196, 0.75, sampler, 4), first)
 
 
 def test_training_masks_are_fresh_and_follow_the_global_seed():
@@ -72,11 +72,11 @@ def test_bad_ratio(ratio, build):
         build(mask_ratio=ratio)
 
 
-def test_bad_bank():
+def test_bad_masks_of_scoring():
     with pytest.raises(ValueError, match="num_masks"):
-        mask_bank(0, 16, 0.75, "random", 0)
+        seeded_masks(0, 16, 0.75, "random", 0)
     with pytest.raises(ValueError, match="mask_sampler"):
-        mask_bank(4, 16, 0.75, "grid", 0)
+        seeded_masks(4, 16, 0.75, "grid", 0)
 
 
 def test_visible_indices():

@@ -19,7 +19,7 @@ def test_logits_and_loss(build, tmp_path, side):
     assert not report.ignored
 
     images = torch.rand(4, 3, side, side, generator=torch.Generator().manual_seed(2))
-    theirs = mae(images, noise=torch.rand(4, model.bank.shape[1], generator=torch.Generator().manual_seed(3)))
+    theirs = mae(images, noise=torch.rand(4, model.network.num_patches, generator=torch.Generator().manual_seed(3)))
     masks = theirs.mask.bool()
     torch.testing.assert_close(model.loss(images, masks), theirs.loss, atol=1e-4, rtol=0)
     ours = model.reconstruct(images, masks[:, None])

@@ -120,12 +120,12 @@ def assert_same_encoder(model, mae):
         for layer in encoder_layers(mae):
             output = layer(expected)
             expected = output[0] if isinstance(output, tuple) else output
-        torch.testing.assert_close(model.encoder(tokens)[0], mae.vit.layernorm(expected), atol=1e-4, rtol=0)
-        torch.testing.assert_close(model.pos_embed, mae.vit.embeddings.position_embeddings.data)
-        torch.testing.assert_close(model.cls_token.data, mae.vit.embeddings.cls_token.data)
+        torch.testing.assert_close(model.network.encoder(tokens)[0], mae.vit.layernorm(expected), atol=1e-4, rtol=0)
+        torch.testing.assert_close(model.network.pos_embed, mae.vit.embeddings.position_embeddings.data)
+        torch.testing.assert_close(model.network.cls_token.data, mae.vit.embeddings.cls_token.data)
         images = torch.rand(1, 3, 32, 32)
         torch.testing.assert_close(
-            model.patch_embed(images), mae.vit.embeddings.patch_embeddings.projection(images), atol=1e-5, rtol=0
+            model.network.patch_embed(images), mae.vit.embeddings.patch_embeddings.projection(images), atol=1e-5, rtol=0
         )
 
 
@@ -185,13 +185,13 @@ def test_encoder_alone(plain, mae, tmp_path, layout, names):
     state = names(encoder_only(LAYOUTS[layout](mae)))
     torch.save(state, tmp_path / "encoder.pth")
     model = plain()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
     report = load_mae_weights(model, tmp_path / "encoder.pth")
     assert_same_encoder(model, mae)
     assert sorted(report.used) == sorted(state)
     assert report.missed == [name for name in before if name.startswith("decoder.")]
     assert report.ignored == []
-    assert all(torch.equal(model.state_dict()[name], before[name]) for name in report.missed)
+    assert all(torch.equal(model.network.state_dict()[name], before[name]) for name in report.missed)
 
 
 @torch.no_grad()
@@ -206,9 +206,9 @@ def test_timm(plain, tmp_path):
     model = plain()
     report = load_mae_weights(model, tmp_path / "timm.pth")
     images = torch.rand(2, 3, 32, 32)
-    tokens = model.patch_embed(images).flatten(2).transpose(1, 2)
-    tokens = torch.cat([model.cls_token.expand(2, -1, -1), tokens], dim=1) + model.pos_embed
-    torch.testing.assert_close(model.encoder(tokens)[0], vit.forward_features(images), atol=1e-4, rtol=0)
+    tokens = model.network.patch_embed(images).flatten(2).transpose(1, 2)
+    tokens = torch.cat([model.network.cls_token.expand(2, -1, -1), tokens], dim=1) + model.network.pos_embed
+    torch.testing.assert_close(model.network.encoder(tokens)[0], vit.forward_features(images), atol=1e-4, rtol=0)
     assert sorted(report.ignored) == ["fc_norm.weight", "head.bias", "head.weight"]
     assert all(name.startswith("decoder.") for name in report.missed)
 
@@ -218,15 +218,15 @@ def test_full_model_starts_from_them(plain, mae, tmp_path):
     """Memory, cross-attention and skips keep their values and are named; all else comes from the file."""
     torch.save(original_names(mae), tmp_path / "mae.pth")
     model = plain(memory_slots=5, multi_level=True, long_skips=True)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
     report = load_mae_weights(model, tmp_path / "mae.pth")
     own = re.compile(r".*(memory_key|memory_value|norm_cross|cross_attn|level_norms|skips).*")
     assert report.missed == [name for name in before if own.fullmatch(name)]
-    assert all(torch.equal(model.state_dict()[name], before[name]) for name in report.missed)
+    assert all(torch.equal(model.network.state_dict()[name], before[name]) for name in report.missed)
     fresh = plain()
     load_mae_weights(fresh, tmp_path / "mae.pth")
-    for name, tensor in fresh.state_dict().items():
-        assert torch.equal(model.state_dict()[name], tensor), name
+    for name, tensor in fresh.network.state_dict().items():
+        assert torch.equal(model.network.state_dict()[name], tensor), name
 
 
 @pytest.mark.parametrize("size", [(32, 48), (64, 64), (24, 16), (16, 64)])
@@ -236,8 +236,8 @@ def test_positions_are_resized(plain, mae, tmp_path, size):
     model = plain(image_size=size)
     report = load_mae_weights(model, tmp_path / "mae.pth")
     for ours, theirs in (
-        (model.pos_embed, mae.vit.embeddings.position_embeddings),
-        (model.decoder.pos_embed, mae.decoder.decoder_pos_embed),
+        (model.network.pos_embed, mae.vit.embeddings.position_embeddings),
+        (model.network.decoder.pos_embed, mae.decoder.decoder_pos_embed),
     ):
         torch.testing.assert_close(ours, resize_positions(theirs.data, (4, 4), (size[0] // 8, size[1] // 8)))
         assert torch.equal(ours[:, 0], theirs[:, 0])
@@ -249,14 +249,14 @@ def test_positions_of_the_same_grid_need_not_be_square(plain, mae, tmp_path):
     torch.save(state, tmp_path / "mae.pth")
     model = plain(image_size=(32, 48))
     load_mae_weights(model, tmp_path / "mae.pth")
-    assert torch.equal(model.pos_embed, state["pos_embed"])
+    assert torch.equal(model.network.pos_embed, state["pos_embed"])
 
 
 def test_half_precision_weights_become_those_of_the_model(plain, mae, tmp_path):
     torch.save({name: tensor.half() for name, tensor in original_names(mae).items()}, tmp_path / "mae.pth")
     model = plain()
     load_mae_weights(model, tmp_path / "mae.pth")
-    assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32}
+    assert {tensor.dtype for tensor in model.network.state_dict().values()} == {torch.float32}
     assert_same(model, mae, atol=0.02)
     load_mae_weights(plain(image_size=64), tmp_path / "mae.pth")
 
@@ -271,7 +271,7 @@ def test_decoder_that_does_not_fit_is_ignored_whole(plain, mae, tmp_path, overri
     report = load_mae_weights(model, tmp_path / "mae.pth")
     assert_same_encoder(model, mae)
     assert sorted(report.ignored) == sorted(set(state) - set(encoder_only(state)))
-    assert report.missed == [name for name in model.state_dict() if name.startswith("decoder.")]
+    assert report.missed == [name for name in model.network.state_dict() if name.startswith("decoder.")]
 
 
 def test_summary(plain, mae, tmp_path):
@@ -323,11 +323,11 @@ def test_errors_change_nothing(plain, mae, tmp_path, case):
     make, overrides, message = ERRORS[case]
     torch.save(make(mae), tmp_path / "wrong.pth")
     model = plain(**overrides)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
     with pytest.raises(ValueError, match=message) as error:
         load_mae_weights(model, tmp_path / "wrong.pth")
     assert "wrong.pth" in str(error.value)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.network.state_dict().items())
 
 
 def test_no_such_file(plain, tmp_path):

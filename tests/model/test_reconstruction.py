@@ -22,9 +22,9 @@ def test_masks_for_all_and_for_each_image(build, images):
 
 
 @torch.no_grad()
-def test_bank_is_the_default(build, images):
+def test_masks_of_the_scorer_are_the_default(build, images):
     model = build()
-    ours, expected = model.reconstruct(images), model.reconstruct(images, model.bank)
+    ours, expected = model.reconstruct(images), model.reconstruct(images, model.scorer.masks)
     assert all(torch.equal(a, b) for a, b in zip(ours, expected, strict=True))
 
 
@@ -60,8 +60,8 @@ def test_hidden_pixels_are_never_seen(build, images):
 def test_visible_patches_are_as_predicted(build, images):
     """A model that predicts black everywhere gives black everywhere: nothing is pasted."""
     model = build()
-    model.decoder.pred.weight.zero_()
-    model.decoder.pred.bias.zero_()
+    model.network.decoder.pred.weight.zero_()
+    model.network.decoder.pred.bias.zero_()
     assert not model.reconstruct(images).pixels.any()
 
 
@@ -69,8 +69,8 @@ def test_visible_patches_are_as_predicted(build, images):
 def test_imagenet_statistics_stay_inside(build, images):
     """Reconstructions are in [0, 1]: what the network calls 0.5 is half a deviation above the mean colour."""
     model = build(normalize="imagenet")
-    model.decoder.pred.weight.zero_()
-    model.decoder.pred.bias.fill_(0.5)
+    model.network.decoder.pred.weight.zero_()
+    model.network.decoder.pred.bias.fill_(0.5)
     expected = torch.tensor([0.485 + 0.229 / 2, 0.456 + 0.224 / 2, 0.406 + 0.225 / 2])
     expected = expected.view(3, 1, 1).expand(3, 4, 3, 32, 48)
     torch.testing.assert_close(model.reconstruct(images).pixels, expected)

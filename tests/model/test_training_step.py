@@ -35,7 +35,7 @@ def test_training_draws_a_mask_for_each_image_and_step(build, images):
     model = build().train()
     same = images[:1].expand(3, -1, -1, -1)
     seen = []
-    hook = model.decoder.register_forward_hook(lambda _module, args, _out: seen.append(args[2]))
+    hook = model.network.decoder.register_forward_hook(lambda _module, args, _out: seen.append(args[2]))
     torch.manual_seed(0)
     losses = [model(same).item() for _ in range(2)]
     hook.remove()

@@ -1,7 +1,7 @@
 """The paper's equations in plain torch, one mask, one level and one operation at a time, on the weights of a model.
 
 What a careful reader of the paper would write: it is the specification that the fast path is tested against
-(``tests/model/test_transcription.py``) and what it is timed against (``benchmarks/performance.py``).
+(``tests/model/test_transcription.py``) and what it is timed against (``experiments/performance.py``).
 """
 
 import math
@@ -82,33 +82,34 @@ def decode(decoder: Decoder, encoded: Tensor, levels: list[Tensor], visible: Ten
 
 
 def reconstruct(model: MemMCMAEModel, images: Tensor) -> Tensor:
-    """Reconstructions of images (B, C, H, W) under the masks of the model's bank: (B, M, C, H, W), nothing pasted."""
-    return torch.stack([reconstruct_one(model, images, mask) for mask in model.bank], dim=1)
+    """Reconstructions of images (B, C, H, W) under the masks of the model's scorer: (B, M, C, H, W), nothing pasted."""
+    return torch.stack([reconstruct_one(model, images, mask) for mask in model.scorer.masks], dim=1)
 
 
 def reconstruct_one(model: MemMCMAEModel, images: Tensor, mask: Tensor) -> Tensor:
     """Reconstructions (B, C, H, W) of images under one mask (N,), True = hidden."""
-    size, (rows, columns), channels = model.patch_size, model.grid, model.in_channels
+    network = model.network
+    size, (rows, columns), channels = network.patch_size, network.grid, network.in_channels
     visible = (~mask).nonzero().flatten()
-    tokens = model.patch_embed((images - model.pixel_mean) / model.pixel_std).flatten(2).transpose(1, 2)
-    tokens = (tokens + model.pos_embed[:, 1:])[:, visible]
-    cls_token = (model.cls_token + model.pos_embed[:, :1]).expand(len(images), -1, -1)
-    encoded, outputs = encode(model.encoder, torch.cat([cls_token, tokens], dim=1))
-    levels = [outputs[level - 1][:, 1:] for level in model.levels]
-    patches = decode(model.decoder, encoded, levels, visible).view(-1, rows, columns, size, size, channels)
+    tokens = network.patch_embed((images - network.pixel_mean) / network.pixel_std).flatten(2).transpose(1, 2)
+    tokens = (tokens + network.pos_embed[:, 1:])[:, visible]
+    cls_token = (network.cls_token + network.pos_embed[:, :1]).expand(len(images), -1, -1)
+    encoded, outputs = encode(network.encoder, torch.cat([cls_token, tokens], dim=1))
+    levels = [outputs[level - 1][:, 1:] for level in network.levels]
+    patches = decode(network.decoder, encoded, levels, visible).view(-1, rows, columns, size, size, channels)
     pixels = patches.permute(0, 5, 1, 3, 2, 4).reshape(-1, channels, rows * size, columns * size)
-    return pixels * model.pixel_std + model.pixel_mean
+    return pixels * network.pixel_std + network.pixel_mean
 
 
 def error_map(model: MemMCMAEModel, images: Tensor) -> Tensor:
     """MS-SSIM errors of the hidden pixels, averaged over the masks that hide them: (B, C, H, W) -> (B, 1, H, W).
 
-    For banks that hide every patch at least once.
+    For masks that hide every patch at least once.
     """
     total, count = torch.zeros_like(images[:, :1]), torch.zeros_like(images[:1, :1])
-    for mask in model.bank:
-        hidden = mask.view(1, 1, *model.grid)
-        hidden = hidden.repeat_interleave(model.patch_size, 2).repeat_interleave(model.patch_size, 3)
+    for mask in model.scorer.masks:
+        hidden = mask.view(1, 1, *model.network.grid)
+        hidden = hidden.repeat_interleave(model.network.patch_size, 2).repeat_interleave(model.network.patch_size, 3)
         pasted = torch.where(hidden, reconstruct_one(model, images, mask), images)
         total += torch.where(hidden, ms_ssim_errors(pasted.clamp(0, 1), images), 0)
         count += hidden

@@ -8,6 +8,13 @@ from helpers.models import noisy
 from scipy.ndimage import gaussian_filter
 
 from anomalib_memmc.model.masking import complementary_masks, random_masks
+from anomalib_memmc.scoring import (
+    MahalanobisScorer,
+    MSSSIMMap,
+    ReconstructionScorer,
+    SquaredErrorMap,
+    StructureMap,
+)
 from anomalib_memmc.scoring.ms_ssim import ms_ssim_map, structure_map
 
 
@@ -16,7 +23,8 @@ from anomalib_memmc.scoring.ms_ssim import ms_ssim_map, structure_map
 @pytest.mark.parametrize("sampler", ["random", "complementary"])
 def test_map_by_hand(build, images, error_map, scale, sampler):
     """Paste the visible patches, compare, keep hidden patches, average per patch over the views that hid it."""
-    model = noisy(build(error_map=error_map, structure_scale=scale, mask_sampler=sampler))
+    errors = {"ms_ssim": MSSSIMMap(), "structure": StructureMap(scale), "mse": SquaredErrorMap()}[error_map]
+    model = noisy(build(scorer=ReconstructionScorer(errors, num_masks=4, mask_sampler=sampler)))
     scores, views = model.score(images), model.reconstruct(images)
     for image in range(3):
         total, count = torch.zeros(4, 6, 8, 8), torch.zeros(4, 6)
@@ -51,8 +59,8 @@ def test_map_by_hand(build, images, error_map, scale, sampler):
 
 @torch.no_grad()
 def test_patches_no_view_hides_get_the_mean(build, images):
-    model = noisy(build(num_masks=2, mask_ratio=0.5))
-    always_visible = ~model.bank.any(dim=0)
+    model = noisy(build(scorer=ReconstructionScorer(num_masks=2), mask_ratio=0.5))
+    always_visible = ~model.scorer.masks.any(dim=0)
     assert 0 < always_visible.sum() < 24
     anomaly_map = model.score(images).anomaly_map
     patches = anomaly_map.unfold(2, 8, 8).unfold(3, 8, 8).reshape(3, 24, 64)
@@ -64,7 +72,7 @@ def test_patches_no_view_hides_get_the_mean(build, images):
 @torch.no_grad()
 def test_score_depends_on_the_image_alone(build):
     """Alone, in a batch of 8 or 27 (scored in groups), in another order: the same numbers."""
-    model = noisy(build(num_masks=10))
+    model = noisy(build(scorer=ReconstructionScorer(num_masks=10)))
     images = torch.rand(27, 3, 32, 48, generator=torch.Generator().manual_seed(1))
     together = model.score(images[:8])
     alone = [model.score(image[None]) for image in images[:8]]
@@ -86,7 +94,9 @@ def test_scoring_is_deterministic_and_draws_nothing(build, images):
     first = model(images)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(model(images).anomaly_map, first.anomaly_map)
-    assert not torch.equal(build(mask_seed=1)(images).anomaly_map, first.anomaly_map)
+    assert not torch.equal(
+        build(scorer=ReconstructionScorer(num_masks=4, mask_seed=1))(images).anomaly_map, first.anomaly_map
+    )
 
 
 @torch.no_grad()
@@ -99,14 +109,15 @@ def test_forward_is_score(build, images):
 
 @torch.no_grad()
 def test_reductions(build, images):
-    pixels = build(error_map="mse").score(images).anomaly_map.flatten(1)
+    pixels = build(scorer=ReconstructionScorer(SquaredErrorMap(), num_masks=4)).score(images).anomaly_map.flatten(1)
     expected = {
         "mean": pixels.mean(dim=1),
         "max": pixels.max(dim=1).values,
         "top_k": pixels.sort(dim=1, descending=True).values[:, :153].mean(dim=1),
     }
     for reduction, score in expected.items():
-        torch.testing.assert_close(build(error_map="mse", score_reduction=reduction).score(images).pred_score, score)
+        model = build(scorer=ReconstructionScorer(SquaredErrorMap(), reduction, num_masks=4))
+        torch.testing.assert_close(model.score(images).pred_score, score)
     assert (expected["max"] > expected["top_k"]).all()
     assert (expected["top_k"] > expected["mean"]).all()
 
@@ -114,7 +125,8 @@ def test_reductions(build, images):
 @torch.no_grad()
 @pytest.mark.parametrize("chunk", [1, 3, 1000])
 def test_chunks_of_masks_change_nothing(build, images, chunk):
-    expected, scores = build().score(images), build(mask_chunk_size=chunk).score(images)
+    chunked = build(scorer=ReconstructionScorer(num_masks=4, chunk_size=chunk))
+    expected, scores = build().score(images), chunked.score(images)
     for ours, theirs in zip(scores, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
@@ -130,9 +142,9 @@ def test_chunks_of_masks_change_nothing(build, images, chunk):
 )
 def test_hidden_patches_alone_are_predicted_as_among_all(build, images, switches):
     model = build(**switches)
-    masks = random_masks(len(images), model.bank.shape[1], 0.75, torch.Generator().manual_seed(1))
+    masks = random_masks(len(images), 24, 0.75, torch.Generator().manual_seed(1))
     everything = model.reconstruct(images, masks[:, None])
-    pixels = masks.unflatten(1, model.grid).repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
+    pixels = masks.unflatten(1, model.network.grid).repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
     squares = (everything.pixels[:, 0] - images).square()
     expected = squares[pixels.expand_as(squares)].mean()
     torch.testing.assert_close(model.loss(images, masks), expected)
@@ -155,11 +167,11 @@ def test_checkpointing_keeps_less_and_gives_the_same_gradients(build, images):
 
 @torch.no_grad()
 def test_mahalanobis_takes_its_score_before_the_blur(build, images):
-    plain, blurred = build(score_reduction="mahalanobis"), build(score_reduction="mahalanobis", blur_sigma=2)
+    plain, blurred = (build(scorer=MahalanobisScorer(num_masks=4, blur_sigma=sigma)) for sigma in (0, 2))
     for model in (plain, blurred):
-        cells = model.error_cells(images)
+        cells = model.scorer.cells(model.scorer.maps(model.network, images))
         assert cells.shape == (len(images), 8 * 12)  # half a patch of 8 in 32 x 48
-        model.normal_errors.fit(cells)
+        model.scorer.fit(model.network, images.split(2))
     expected, scores = plain.score(images), blurred.score(images)
     torch.testing.assert_close(scores.pred_score, expected.pred_score)
     smooth = gaussian_filter(expected.anomaly_map.double().numpy(), (0, 0, 2, 2), mode="mirror")
@@ -169,7 +181,7 @@ def test_mahalanobis_takes_its_score_before_the_blur(build, images):
 
 @torch.no_grad()
 def test_the_blur_is_in_float32_whatever_the_model(build, images):
-    model = build(blur_sigma=2)
+    model = build(scorer=ReconstructionScorer(num_masks=4, blur_sigma=2))
     expected = model.score(images).anomaly_map
     with torch.autocast("cpu", torch.bfloat16):
         maps = model.score(images).anomaly_map
@@ -180,22 +192,17 @@ def test_the_blur_is_in_float32_whatever_the_model(build, images):
 
 @torch.no_grad()
 @pytest.mark.parametrize(("cell_size", "cells"), [(None, 8 * 12), (8, 4 * 6), (2, 16 * 24)])
-def test_cells_have_the_size_asked_for(build, images, cell_size, cells):
-    model = build(score_reduction="mahalanobis", cell_size=cell_size)
-    assert model.error_cells(images).shape == (len(images), cells)
-
-
-def test_other_scores_have_no_cells(build, images):
-    with pytest.raises(ValueError, match="mahalanobis"):
-        build().error_cells(images)
+def test_cells_have_the_size_asked_for(build, cell_size, cells):
+    scorer = build(scorer=MahalanobisScorer(cell_size=cell_size)).scorer
+    assert scorer.cells(torch.rand(3, 1, 32, 48)).shape == (3, cells)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("error_map", ["ms_ssim", "structure", "mse"])
+@pytest.mark.parametrize("error_map", [MSSSIMMap, StructureMap, SquaredErrorMap])
 def test_perfect_reconstruction_scores_0(build, error_map):
-    model = build(error_map=error_map)
-    model.decoder.pred.weight.zero_()
-    model.decoder.pred.bias.fill_(0.25)
+    model = build(scorer=ReconstructionScorer(error_map(), num_masks=4))
+    model.network.decoder.pred.weight.zero_()
+    model.network.decoder.pred.bias.fill_(0.25)
     scores = model.score(torch.full((1, 3, 32, 48), 0.25))
     assert not any(field.any() for field in scores)
 
@@ -212,7 +219,7 @@ def test_bfloat16_scores_are_finite_float32(build, images):
 
 
 @torch.no_grad()
-def test_complementary_bank_of_the_model(build):
-    model = build(mask_sampler="complementary", num_masks=8)
-    assert (model.bank.sum(dim=0) == 6).all()
-    assert torch.equal(model.bank, complementary_masks(8, 24, 0.75, torch.Generator().manual_seed(0)))
+def test_complementary_masks_of_the_scorer(build):
+    model = build(scorer=ReconstructionScorer(mask_sampler="complementary", num_masks=8))
+    assert (model.scorer.masks.sum(dim=0) == 6).all()
+    assert torch.equal(model.scorer.masks, complementary_masks(8, 24, 0.75, torch.Generator().manual_seed(0)))

@@ -36,7 +36,8 @@ class MemoryAttention(nn.Module):
     it, so the number of tokens is unchanged. With ``memory_slots=0`` this is the attention of a plain ViT, with the
     parameter names of timm.
 
-    Initial values (M2): keys have standard deviation ``1 / sqrt(dim / num_heads)``, values ``1 / sqrt(memory_slots)``.
+    Initial values (Meshed-Memory Transformer, Cornia et al. 2020): keys have standard deviation
+    ``1 / sqrt(dim / num_heads)``, values ``1 / sqrt(memory_slots)``.
 
     Args:
         dim: Width of the tokens.
@@ -91,7 +92,8 @@ class MultiLevelCrossAttention(nn.Module):
 
     For each level ``l``: ``C_l = attention(W_Q S, W_K X_l, W_V X_l)``; the projections carry no level index and are
     shared by the levels. The gate is ``alpha_l = sigmoid(W_l [S, C_l] + b_l)`` with weights of its own per level, and
-    the result is ``sum_l alpha_l * C_l / sqrt(L)``. As printed, eq. 3 is circular; this reading is M2's.
+    the result is ``sum_l alpha_l * C_l / sqrt(L)``. As printed, eq. 3 is circular; this reading is
+    the Meshed-Memory Transformer's.
 
     One projection gives the keys and values of all levels. On a GPU all levels then share one attention call, with the
     levels in the batch, and one batched product for each half of the gates. On a CPU the levels take turns, which is
@@ -125,7 +127,7 @@ class MultiLevelCrossAttention(nn.Module):
         gate_dim = dim if gate == "channel" else 1
         self.gate_weight = nn.Parameter(torch.empty(num_levels, 2 * dim, gate_dim))
         self.gate_bias = nn.Parameter(torch.zeros(num_levels, 1, gate_dim))
-        bound = math.sqrt(6 / (2 * dim + gate_dim))  # Xavier, as M2 initialises its gates
+        bound = math.sqrt(6 / (2 * dim + gate_dim))  # Xavier, as in the Meshed-Memory Transformer
         nn.init.uniform_(self.gate_weight, -bound, bound)
 
     def forward(self, x: Tensor, levels: Tensor) -> Tensor:

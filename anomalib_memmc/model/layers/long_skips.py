@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 class LongSkips(nn.Module):
     """Adds the output of block i to the input of block ``depth - 1 - i`` (paper: "residual connections ... from
-    earlier to later blocks"; the pairing and the scale are ours).
+    earlier to later blocks"; the pairing and the scale are not in the paper).
 
     With an even depth the innermost pair are neighbours, and the connection scales what is there already.
 

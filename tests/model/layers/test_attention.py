@@ -96,7 +96,7 @@ def test_gates_differ_between_levels_and_matter():
 @torch.no_grad()
 def test_memory_changes_values_not_the_number_of_tokens(build):
     tokens = torch.randn(2, 7, 32, generator=torch.Generator().manual_seed(6))
-    encoder = build(memory_slots=9).encoder
+    encoder = build(memory_slots=9).network.encoder
     result, levels = encoder(tokens, (1, 3))
     assert result.shape == tokens.shape
     assert levels.shape == (2, 2, 6, 32)
@@ -108,8 +108,8 @@ def test_memory_changes_values_not_the_number_of_tokens(build):
 def test_memory_is_initialised_by_its_own_rule_in_the_whole_model(build):
     """M2: std 1 / sqrt(d_head) and 1 / sqrt(slots) after its scaling; no initialisation of the model may undo it."""
     model = build(encoder_dim=256, encoder_heads=4, encoder_depth=4, memory_slots=40)
-    keys = torch.stack([block.attn.memory_key for block in model.encoder.blocks])
-    values = torch.stack([block.attn.memory_value for block in model.encoder.blocks])
+    keys = torch.stack([block.attn.memory_key for block in model.network.encoder.blocks])
+    values = torch.stack([block.attn.memory_value for block in model.network.encoder.blocks])
     assert keys.shape == values.shape == (4, 1, 40, 256)
     assert keys.std().item() == pytest.approx(1 / math.sqrt(64), rel=0.02)
     assert values.std().item() == pytest.approx(1 / math.sqrt(40), rel=0.02)
@@ -150,16 +150,16 @@ def test_impossible_arguments(make, message):
 def test_decoder_block_and_levels(build, cross_residual):
     """The decoder attends to the normalised outputs of exactly the levels asked for, without the class token."""
     model = build(multi_level=[3, 1], cross_residual=cross_residual)
-    randomise(model.decoder)
+    randomise(model.network.decoder)
     tokens = torch.randn(2, 7, 32, generator=torch.Generator().manual_seed(7))
     outputs = []
-    hooks = [b.register_forward_hook(lambda _m, _i, out: outputs.append(out)) for b in model.encoder.blocks]
-    _, levels = model.encoder(tokens, model.levels)
+    hooks = [b.register_forward_hook(lambda _m, _i, out: outputs.append(out)) for b in model.network.encoder.blocks]
+    _, levels = model.network.encoder(tokens, model.network.levels)
     for hook in hooks:
         hook.remove()
     torch.testing.assert_close(levels, torch.stack([outputs[2][:, 1:], outputs[0][:, 1:]]))
 
-    block = model.decoder.blocks[1]
+    block = model.network.decoder.blocks[1]
     x = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(8))
     normed = torch.nn.functional.layer_norm
     s = x.double() + memory_attention(block.attn, normed(x, (16,), block.norm1.weight, block.norm1.bias, 1e-6))
@@ -173,7 +173,7 @@ def test_decoder_block_and_levels(build, cross_residual):
 
 @torch.no_grad()
 def test_every_decoder_block_gets_the_normalised_levels(build):
-    decoder = randomise(build(multi_level=[1, 3]).decoder)
+    decoder = randomise(build(multi_level=[1, 3]).network.decoder)
     generator = torch.Generator().manual_seed(9)
     encoded, levels = torch.randn(2, 7, 32, generator=generator), torch.randn(2, 2, 6, 32, generator=generator)
     seen = []

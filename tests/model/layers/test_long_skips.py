@@ -11,14 +11,14 @@ def test_identity_at_step_0(build, images):
     with_skips, without = build(long_skips=True), build(seed=1, long_skips=False)
     missing = without.load_state_dict(with_skips.state_dict(), strict=False)
     assert not missing.missing_keys
-    assert sorted(missing.unexpected_keys) == ["decoder.skips.scale", "encoder.skips.scale"]
+    assert sorted(missing.unexpected_keys) == ["network.decoder.skips.scale", "network.encoder.skips.scale"]
     assert torch.equal(with_skips.reconstruct(images).pixels, without.reconstruct(images).pixels)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("depth", [2, 3, 4, 5])
 def test_pairs_by_hand(build, depth):
-    encoder = build(encoder_depth=depth, long_skips=True, multi_level=False).encoder
+    encoder = build(encoder_depth=depth, long_skips=True, multi_level=False).network.encoder
     assert encoder.skips.scale.shape == (depth // 2,)
     encoder.skips.scale.copy_(torch.linspace(0.3, 0.9, depth // 2))
     a, b = encoder.blocks, [*encoder.skips.scale, None]
@@ -44,7 +44,7 @@ def test_pairs_by_hand(build, depth):
 def test_decoder_uses_its_own_skips(build, images):
     model = build()
     before = model.reconstruct(images).pixels
-    model.decoder.skips.scale.fill_(0.5)
+    model.network.decoder.skips.scale.fill_(0.5)
     assert not torch.allclose(model.reconstruct(images).pixels, before, atol=1e-3)
 
 

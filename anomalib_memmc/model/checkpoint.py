@@ -1,0 +1,93 @@
+"""Whether a checkpoint belongs to a model, and with which scorer it was made."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anomalib_memmc.configurable import build
+from anomalib_memmc.model.torch_model import MemMCMAEModel
+from anomalib_memmc.scoring.base import Scorer
+
+logger = logging.getLogger(__name__)
+
+_COMPUTATION = ("cross_residual", "decoder_heads", "encoder_heads", "multi_level", "normalize")  # no shape shows these
+
+
+def saved_scorer(checkpoint: Mapping[str, Any]) -> Scorer | None:
+    """The scorer that a checkpoint was made with, not fitted; None where it names none."""
+    config = checkpoint.get("hyper_parameters", {}).get("scorer")
+    return None if config is None else build(config, Scorer)
+
+
+def require_same_network(checkpoint: Mapping[str, Any], model: MemMCMAEModel, arguments: Mapping[str, Any]) -> None:
+    """Refuse weights of another network, naming the arguments that differ.
+
+    Args:
+        checkpoint: What ``torch.load`` gives.
+        model: The model that the weights are meant for.
+        arguments: The model's hyper-parameters, plain values.
+
+    Raises:
+        ValueError: If the network's weights do not fit, or another computation was trained.
+    """
+    theirs = checkpoint.get("hyper_parameters", {})
+    differing = _differences(theirs, arguments, ignored={"scorer"})
+    saved = _shapes(checkpoint.get("state_dict", {}), "model.network.")
+    if saved != _shapes(model.network.state_dict()) or set(differing) & set(_COMPUTATION):
+        described = "; ".join(differing.values())
+        reason = f"trained with {described}" if differing else "not a MemMC-MAE checkpoint of this version"
+        msg = (
+            f"The checkpoint does not fit this model: it was {reason}. "
+            "Pass the same --config, or the same model arguments, as for training."
+        )
+        raise ValueError(msg)
+
+
+def require_same_scorer(checkpoint: Mapping[str, Any], model: MemMCMAEModel, mask_ratio: float) -> None:
+    """Refuse a scorer that cannot take what the checkpoint's has learnt; warn where thresholds do not fit.
+
+    Args:
+        checkpoint: What ``torch.load`` gives.
+        model: The model with the scorer that was asked for.
+        mask_ratio: The model's.
+
+    Raises:
+        ValueError: If either scorer learns from normal images and they differ in more than what does not matter.
+    """
+    saved = saved_scorer(checkpoint)
+    if saved is None:
+        return
+    theirs = {**_flat(saved.config()), "mask_ratio of training": checkpoint["hyper_parameters"].get("mask_ratio")}
+    ours = {**_flat(model.scorer.config()), "mask_ratio of training": mask_ratio}
+    differing = _differences(theirs, ours, ignored=model.scorer.costless)
+    described = "; ".join(differing.values())
+    if set(differing) - model.scorer.unlearnt and (saved.learns or model.scorer.learns):
+        msg = (
+            f"What the checkpoint's scorer knows of normal images was measured with other scoring: {described}. "
+            "Pass the same scorer as for training, or none at all to take the checkpoint's."
+        )
+        raise ValueError(msg)
+    if differing:
+        logger.warning(
+            "The thresholds in the checkpoint were learnt with other scoring (%s): labels, masks, F1 and IoU do "
+            "not fit these scores until you validate again.",
+            described,
+        )
+
+
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], ignored: frozenset[str] | set[str]) -> dict:
+    """Argument -> how it differs, for those that both have."""
+    names = sorted((set(theirs) & set(ours)) - ignored)
+    return {name: f"{name}={theirs[name]!r} (here {ours[name]!r})" for name in names if theirs[name] != ours[name]}
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A component's configuration as one level of arguments."""
+    return {"scorer": config["class_path"], **config["init_args"]}
+
+
+def _shapes(state: Mapping[str, Tensor], prefix: str = "") -> dict[str, torch.Size]:
+    return {name.removeprefix(prefix): value.shape for name, value in state.items() if name.startswith(prefix)}

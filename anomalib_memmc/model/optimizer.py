@@ -1,0 +1,40 @@
+"""Optimizer and schedule, both torch's; what is ours is which parameters decay and how the two phases join."""
+
+from typing import Any, Literal
+
+from torch import nn, optim
+
+OptimizerName = Literal["adamw", "adam"]
+_CLASSES = {"adamw": optim.AdamW, "adam": optim.Adam}
+
+
+def make_optimizer(
+    model: nn.Module, undecayed: set[str], name: OptimizerName, lr: float, weight_decay: float
+) -> optim.Optimizer:
+    """AdamW or Adam with betas 0.9 and 0.95 (MAE).
+
+    Args:
+        model: The model; parameters without gradient are left out.
+        undecayed: Names of the parameters without weight decay.
+        name: ``"adamw"``, or ``"adam"``, whose weight decay is coupled to the gradient.
+        lr: Learning rate.
+        weight_decay: Weight decay of the other parameters.
+
+    Returns:
+        The optimizer, with one group that decays and one that does not.
+    """
+    named = [(key, parameter) for key, parameter in model.named_parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [parameter for key, parameter in named if key not in undecayed], "weight_decay": weight_decay},
+        {"params": [parameter for key, parameter in named if key in undecayed], "weight_decay": 0.0},
+    ]
+    return _CLASSES[name](groups, lr=lr, betas=(0.9, 0.95))
+
+
+def warmup_cosine(optimizer: optim.Optimizer, warmup: int, total: int) -> optim.lr_scheduler.LRScheduler:
+    """Linear increase over ``warmup`` steps, then half a cosine to 0 at step ``total``."""
+    cosine = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(1, total - warmup))
+    if not warmup:
+        return cosine
+    linear = optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup)
+    return optim.lr_scheduler.SequentialLR(optimizer, [linear, cosine], milestones=[warmup])
