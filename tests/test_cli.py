@@ -16,8 +16,13 @@ MODEL = {
         "decoder_depth": 1,
         "decoder_heads": 2,
         "memory_slots": 2,
-        "num_masks": 1,
-        "error_map": "mse",
+        "scorer": {
+            "class_path": "anomalib_memmc.scoring.ReconstructionScorer",
+            "init_args": {
+                "error_map": {"class_path": "anomalib_memmc.scoring.SquaredErrorMap"},
+                "num_masks": 1,
+            },
+        },
         "max_epochs": 1,
     },
 }

@@ -14,7 +14,6 @@ TINY = {
     "decoder_depth": 1,
     "decoder_heads": 2,
     "memory_slots": 2,
-    "error_map": "mse",
 }
 
 

@@ -31,8 +31,13 @@ MEMMC = {
         "decoder_dim": 16,
         "decoder_depth": 1,
         "decoder_heads": 2,
-        "num_masks": 1,
-        "error_map": "mse",
+        "scorer": {
+            "class_path": "anomalib_memmc.scoring.ReconstructionScorer",
+            "init_args": {
+                "error_map": {"class_path": "anomalib_memmc.scoring.SquaredErrorMap"},
+                "num_masks": 1,
+            },
+        },
         "max_epochs": 1,
         "seed": 5,
     },

@@ -22,9 +22,10 @@ SMALL = {
     "decoder_depth": 2,
     "decoder_heads": 2,
     "memory_slots": 4,
-    "num_masks": 4,
-    "mask_sampler": "complementary",
-    "score_reduction": "mahalanobis",
+    "scorer": {
+        "class_path": "anomalib_memmc.scoring.MahalanobisScorer",
+        "init_args": {"num_masks": 4, "mask_sampler": "complementary"},
+    },
     "picture_every": 1,
 }
 

@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, callbacks
 from torchvision.transforms.v2 import Compose, Normalize, RandomErasing, Resize
 
 from anomalib_memmc import MemMCMAE, Phantom
+from anomalib_memmc.scoring import MahalanobisScorer, ReconstructionScorer
 
 TINY = {
     "image_size": 32,
@@ -22,9 +23,11 @@ TINY = {
     "decoder_depth": 2,
     "decoder_heads": 2,
     "memory_slots": 4,
-    "num_masks": 4,
-    "mask_sampler": "complementary",
 }
+
+
+def four_masks(**arguments):
+    return ReconstructionScorer(**{"num_masks": 4, "mask_sampler": "complementary", **arguments})
 
 
 class Rates(Callback):
@@ -99,7 +102,7 @@ def test_a_seed_repeats_a_run_and_leaves_the_callers_random_state_alone(datamodu
     losses = [fit(datamodule, tmp_path / str(i), model)[1].losses for i, model in enumerate(models)]
     assert losses[0] == losses[1]
     other = MemMCMAE(**TINY, seed=4)
-    assert not torch.equal(other.model.patch_embed.weight, MemMCMAE(**TINY, seed=3).model.patch_embed.weight)
+    assert not torch.equal(other.model.network.patch_embed.weight, MemMCMAE(**TINY, seed=3).model.network.patch_embed.weight)
 
 
 def test_only_max_epochs_of_the_model_overrides_the_trainer(datamodule, tmp_path):
@@ -137,18 +140,18 @@ def test_a_checkpoint_of_another_shape_names_the_argument(datamodule, tmp_path):
 
 
 def test_a_checkpoint_of_the_same_shape_but_another_computation_is_refused(datamodule, tmp_path, caplog):
-    engine, _ = fit(datamodule, tmp_path, MemMCMAE(**TINY), max_epochs=1)
+    engine, _ = fit(datamodule, tmp_path, MemMCMAE(**TINY, scorer=four_masks()), max_epochs=1)
     checkpoint = engine.trainer.checkpoint_callback.best_model_path
     tester = Engine(default_root_dir=tmp_path, accelerator="cpu", logger=False)
     for changed in ({"encoder_heads": 4}, {"cross_residual": True}, {"normalize": "imagenet"}):
         with pytest.raises(ValueError, match=next(iter(changed))):
             tester.test(MemMCMAE(**{**TINY, **changed}), datamodule=datamodule, ckpt_path=checkpoint)
-    tester.test(MemMCMAE(**{**TINY, "mask_seed": 5}), datamodule=datamodule, ckpt_path=checkpoint)
+    tester.test(MemMCMAE(**TINY, scorer=four_masks(mask_seed=5)), datamodule=datamodule, ckpt_path=checkpoint)
     assert "mask_seed=0 (here 5)" in caplog.text
 
 
 def test_the_path_of_pretrained_weights_is_not_needed_again(datamodule, tmp_path):
-    source = MemMCMAE(**TINY).model
+    source = MemMCMAE(**TINY).model.network
     weights = {
         f"blocks.{key[15:]}": value for key, value in source.state_dict().items() if key.startswith("encoder.blocks")
     }
@@ -157,7 +160,7 @@ def test_the_path_of_pretrained_weights_is_not_needed_again(datamodule, tmp_path
     path = tmp_path / "mae.pth"
     torch.save({"model": weights}, path)
     model = MemMCMAE(**TINY, pretrained=path)
-    assert torch.equal(model.model.patch_embed.weight, source.patch_embed.weight)
+    assert torch.equal(model.model.network.patch_embed.weight, source.patch_embed.weight)
     engine, _ = fit(datamodule, tmp_path, model, max_epochs=1)
     path.unlink()
     MemMCMAE.load_from_checkpoint(engine.trainer.checkpoint_callback.best_model_path)
@@ -190,7 +193,11 @@ def test_averaging_of_weights_is_refused(datamodule, tmp_path, name, arguments):
         engine.fit(MemMCMAE(**TINY, max_epochs=1), datamodule=datamodule)
 
 
-MAHALANOBIS = {**TINY, "score_reduction": "mahalanobis", "seed": 0}
+SEEDED = {**TINY, "seed": 0}
+
+
+def distances(**arguments):
+    return MahalanobisScorer(**{"num_masks": 4, "mask_sampler": "complementary", **arguments})
 
 
 def normal_cells(model, datamodule):
@@ -198,18 +205,18 @@ def normal_cells(model, datamodule):
     dataset = copy(datamodule.train_data)
     dataset.augmentations = None
     images = model.pre_processor.transform(torch.stack([item.image for item in dataset]))
-    return torch.cat([model.model.normal_errors.cells(model.model(image[None]).anomaly_map) for image in images])
+    return torch.cat([model.model.scorer.cells(model.model(image[None]).anomaly_map) for image in images])
 
 
 @pytest.mark.parametrize("trainer", [{}, {"limit_val_batches": 0}, {"check_val_every_n_epoch": 2, "max_epochs": 3}])
 def test_mahalanobis_knows_the_normal_images_under_the_last_weights(datamodule, tmp_path, trainer):
-    model = MemMCMAE(**MAHALANOBIS)
+    model = MemMCMAE(**SEEDED, scorer=distances())
     fit(datamodule, tmp_path, model, **trainer)
     model.eval()
-    assert model.model.normal_errors.is_fitted
+    assert model.model.scorer.is_fitted
     with torch.no_grad():
         torch.testing.assert_close(
-            model.model.normal_errors.mean, normal_cells(model, datamodule).mean(dim=0), rtol=1e-4, atol=1e-5
+            model.model.scorer.mean, normal_cells(model, datamodule).mean(dim=0), rtol=1e-4, atol=1e-5
         )
 
 
@@ -217,20 +224,20 @@ def test_mahalanobis_ignores_training_augmentations(datamodule, tmp_path):
     measured = []
     for augmentations in (None, RandomErasing(p=1.0, scale=(0.5, 0.5))):
         datamodule.train_augmentations = augmentations
-        model = MemMCMAE(**MAHALANOBIS, lr=0)
+        model = MemMCMAE(**SEEDED, scorer=distances(), lr=0)
         fit(datamodule, tmp_path, model, max_epochs=1)
-        measured.append(model.model.normal_errors.mean)
+        measured.append(model.model.scorer.mean)
         assert ("RandomErasing" in repr(datamodule.train_data.augmentations)) == (augmentations is not None)
     datamodule.train_augmentations = None
     torch.testing.assert_close(*measured)
 
 
 def test_mahalanobis_is_in_the_checkpoint_and_refuses_other_masks(datamodule, tmp_path):
-    model = MemMCMAE(**MAHALANOBIS)
+    model = MemMCMAE(**SEEDED, scorer=distances())
     engine, _ = fit(datamodule, tmp_path, model)
     checkpoint = engine.trainer.checkpoint_callback.best_model_path
-    loaded = MemMCMAE.load_from_checkpoint(checkpoint, weights_only=True).model.normal_errors
-    torch.testing.assert_close(loaded.whitening, model.model.normal_errors.whitening)
+    loaded = MemMCMAE.load_from_checkpoint(checkpoint, weights_only=True).model.scorer
+    torch.testing.assert_close(loaded.whitening, model.model.scorer.whitening)
     tester = Engine(default_root_dir=tmp_path, accelerator="cpu", logger=False)
     with pytest.raises(ValueError, match=r"measured with other scoring.*num_masks=4 \(here 8\)"):
-        tester.test(MemMCMAE(**{**MAHALANOBIS, "num_masks": 8}), datamodule=datamodule, ckpt_path=checkpoint)
+        tester.test(MemMCMAE(**SEEDED, scorer=distances(num_masks=8)), datamodule=datamodule, ckpt_path=checkpoint)
