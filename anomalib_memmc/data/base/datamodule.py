@@ -21,7 +21,7 @@ from anomalib_memmc.data.base.cache import CacheMode, ImageCache
 from anomalib_memmc.data.base.dataset import LABELS, MedicalImageDataset
 from anomalib_memmc.data.base.grouping import draw_groups
 from anomalib_memmc.data.base.synthetic import add_synthetic_anomalies
-from anomalib_memmc.data.io.errors import DatasetError
+from anomalib_memmc.data.io import DatasetError
 
 logger = logging.getLogger(__name__)
 

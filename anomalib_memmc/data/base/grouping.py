@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from anomalib_memmc.data.io.errors import DatasetError
+from anomalib_memmc.data.io import DatasetError
 
 
 def draw_groups(groups: Sequence[str], count: int, seed: int) -> tuple[list[int], list[int]]:

@@ -12,11 +12,10 @@ from anomalib.data.utils import ValSplitMode
 from pandas import DataFrame
 from torchvision.transforms.v2 import Transform
 
+from anomalib_memmc.data.base import MedicalDataModule, make_samples
 from anomalib_memmc.data.base.cache import CacheMode
-from anomalib_memmc.data.base.datamodule import MedicalDataModule
-from anomalib_memmc.data.base.dataset import make_samples
 from anomalib_memmc.data.covidx.labels import read_labels
-from anomalib_memmc.data.io.errors import DatasetError, DatasetNotFoundError
+from anomalib_memmc.data.io import DatasetError, DatasetNotFoundError
 
 logger = logging.getLogger(__name__)
 

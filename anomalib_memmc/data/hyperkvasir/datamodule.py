@@ -10,9 +10,8 @@ from anomalib.data.utils import ValSplitMode
 from pandas import DataFrame
 from torchvision.transforms.v2 import Transform
 
+from anomalib_memmc.data.base import MedicalDataModule, make_samples
 from anomalib_memmc.data.base.cache import CacheMode
-from anomalib_memmc.data.base.datamodule import MedicalDataModule
-from anomalib_memmc.data.base.dataset import make_samples
 from anomalib_memmc.data.base.grouping import draw_groups
 from anomalib_memmc.data.hyperkvasir.duplicates import CENTRE, near_duplicate_groups
 from anomalib_memmc.data.hyperkvasir.scopeguide import has_scopeguide_box
@@ -24,7 +23,7 @@ from anomalib_memmc.data.hyperkvasir.tree import (
     HyperKvasirTree,
     find_tree,
 )
-from anomalib_memmc.data.io.errors import DatasetError
+from anomalib_memmc.data.io import DatasetError
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from anomalib_memmc.data.io.errors import ImageReadError
+from anomalib_memmc.data.io import ImageReadError
 
 SIDE = 64  # pixels of a thumbnail
 ROWS, COLUMNS = slice(50, 62), slice(8, 14)  # inside the box, and outside the frame's black corner

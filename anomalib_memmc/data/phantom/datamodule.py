@@ -19,8 +19,7 @@ from pandas import DataFrame
 from PIL import Image
 from torchvision.transforms.v2 import Transform
 
-from anomalib_memmc.data.base.datamodule import MedicalDataModule
-from anomalib_memmc.data.base.dataset import make_samples
+from anomalib_memmc.data.base import MedicalDataModule, make_samples
 from anomalib_memmc.data.phantom.colonoscopy import paint_colonoscopy
 from anomalib_memmc.data.phantom.radiograph import paint_radiograph
 
