@@ -27,10 +27,10 @@ logger = logging.getLogger(__name__)
 
 
 class MedicalDataModule(AnomalibDataModule):
-    """Base of the data modules: a subclass only lists its images.
+    """Base of the data modules: a subclass lists its images in :meth:`_make_samples` and names its own arguments only.
 
-    Unlike anomalib's modules, the whole test part stays the test set, and validation by default takes normal images
-    out of the training part, group by group (patient, cluster of near-duplicates).
+    Unlike in anomalib's modules, the whole test part stays the test set. Validation by default takes normal images out
+    of the training part, group by group (patient, cluster of near-duplicates).
 
     Args:
         train_batch_size: Images a batch in training.
@@ -44,30 +44,38 @@ class MedicalDataModule(AnomalibDataModule):
             "synthetic" (the same, half of them with a synthetic anomaly), "from_test" (taken away from the test part),
             "same_as_test" or "none".
         val_split_ratio: Fraction of the part that validation is taken from, in (0, 1).
-        num_val_normal: In "from_train" and "synthetic": how many images to hold out, instead of the fraction.
-        seed: Seed of every random choice.
-        crop: Rectangle to cut out of every image, as fractions (left, top, right, bottom); ``None`` keeps all.
+        num_val_normal: In "from_train" and "synthetic": how many training images to hold out for validation; ``None``
+            takes `val_split_ratio`.
+        seed: Seed of the split, of synthetic anomalies and of generated pictures.
         cache: Keep the training images shrunk and decoded between epochs: "memory" (a RAM disk, for this run) or
             "disk" (for later runs too); ``None`` decodes anew. Other images are always read from their files.
         cache_size: Shorter side of a cached image in pixels; choose it somewhat above the model's ``image_size``.
         cache_dir: Folder of the "disk" cache; ``None`` takes ``anomalib_memmc`` in the user's cache folder.
+
+    Attributes:
+        crop: Rectangle to cut out of every image, as fractions (left, top, right, bottom) of its width and height.
+            ``None``, the default, keeps all. A subclass whose images need it sets it before :meth:`setup`.
+
+    Raises:
+        ValueError: If an argument is out of its range.
     """
+
+    crop: tuple[float, float, float, float] | None = None
 
     def __init__(
         self,
         *,
-        train_batch_size: int,
-        eval_batch_size: int,
-        num_workers: int,
-        train_augmentations: Transform | None,
-        val_augmentations: Transform | None,
-        test_augmentations: Transform | None,
-        augmentations: Transform | None,
-        val_split_mode: ValSplitMode | str,
-        val_split_ratio: float,
-        num_val_normal: int | None,
-        seed: int,
-        crop: tuple[float, float, float, float] | None = None,
+        train_batch_size: int = 32,
+        eval_batch_size: int = 32,
+        num_workers: int = 8,
+        train_augmentations: Transform | None = None,
+        val_augmentations: Transform | None = None,
+        test_augmentations: Transform | None = None,
+        augmentations: Transform | None = None,
+        val_split_mode: ValSplitMode | str = ValSplitMode.FROM_TRAIN,
+        val_split_ratio: float = 0.1,
+        num_val_normal: int | None = None,
+        seed: int = 0,
         cache: CacheMode | None = None,
         cache_size: int = 256,
         cache_dir: Path | str | None = None,
@@ -96,14 +104,13 @@ class MedicalDataModule(AnomalibDataModule):
             raise ValueError(msg)
         self.num_val_normal = num_val_normal
         self.split_seed = seed
-        self.crop = crop
         self.cache = ImageCache(cache, cache_size, cache_dir) if cache is not None else None
         self._parts: DataFrame | None = None
         self._synthetic_samples: DataFrame | None = None
 
     @abstractmethod
     def _make_samples(self) -> DataFrame:
-        """List the images: a table of :func:`~anomalib_memmc.data.base.dataset.make_samples`.
+        """List the images: a table of :func:`~anomalib_memmc.data.make_samples`.
 
         Its rows "val", if there are any, are held out as they are.
         """
@@ -164,14 +171,15 @@ class MedicalDataModule(AnomalibDataModule):
         return samples.drop(index=spare).reset_index(drop=True)
 
     def _setup(self, _stage: str | None = None) -> None:
-        parts = self.parts
-        masks = (parts["mask_path"] != "").any()
+        masks = (self.parts["mask_path"] != "").any()
         self._dataset_task = TaskType.SEGMENTATION if masks else TaskType.CLASSIFICATION
-        self.train_data = self._dataset(Split.TRAIN, self.cache)
-        self.test_data = self._dataset(Split.TEST)
+        self.train_data = self._dataset(self._rows_of(Split.TRAIN), self.cache)
+        self.test_data = self._dataset(self._rows_of(Split.TEST))
 
-    def _dataset(self, part: Split, cache: ImageCache | None = None) -> MedicalImageDataset:
-        rows = self.parts[self.parts["split"] == part.value].reset_index(drop=True)
+    def _rows_of(self, part: Split) -> DataFrame:
+        return self.parts[self.parts["split"] == part.value].reset_index(drop=True)
+
+    def _dataset(self, rows: DataFrame, cache: ImageCache | None = None) -> MedicalImageDataset:
         return MedicalImageDataset(rows, self._dataset_task, self.crop, cache=cache)
 
     def _create_test_split(self) -> None:
@@ -179,7 +187,7 @@ class MedicalDataModule(AnomalibDataModule):
 
     def _create_val_split(self) -> None:
         if self.val_split_mode in {ValSplitMode.FROM_TRAIN, ValSplitMode.FROM_TEST}:
-            self.val_data = self._dataset(Split.VAL)
+            self.val_data = self._dataset(self._rows_of(Split.VAL))
         elif self.val_split_mode == ValSplitMode.SYNTHETIC:
             self.val_data = self._synthetic_validation()
         else:
@@ -190,7 +198,7 @@ class MedicalDataModule(AnomalibDataModule):
         if self._synthetic_samples is None:
             folder = tempfile.mkdtemp(prefix="anomalib_memmc_")
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
-            normals = self._dataset(Split.VAL).samples
+            normals = self._dataset(self._rows_of(Split.VAL)).samples
             self._synthetic_samples = add_synthetic_anomalies(normals, folder, self.split_seed)
         return MedicalImageDataset(self._synthetic_samples, TaskType.SEGMENTATION, self.crop)
 
