@@ -10,11 +10,14 @@ from abc import abstractmethod
 from pathlib import Path
 
 import pandas as pd
+import torch
 from anomalib import TaskType
 from anomalib.data.datamodules.base.image import AnomalibDataModule
-from anomalib.data.utils import Split, TestSplitMode, ValSplitMode
+from anomalib.data.utils import LabelName, Split, TestSplitMode, ValSplitMode
+from anomalib.utils.attrs import get_nested_attr
 from lightning.pytorch.utilities.types import EVAL_DATALOADERS
 from pandas import DataFrame
+from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Transform
 
 from anomalib_memmc.data.base.cache import CacheMode, ImageCache
@@ -55,12 +58,14 @@ class MedicalDataModule(AnomalibDataModule):
     Attributes:
         crop: Rectangle to cut out of every image, as fractions (left, top, right, bottom) of its width and height.
             ``None``, the default, keeps all. A subclass whose images need it sets it before :meth:`setup`.
+        normal_data: The normal training images, read from their files; set by :meth:`setup`.
 
     Raises:
         ValueError: If an argument is out of its range.
     """
 
     crop: tuple[float, float, float, float] | None = None
+    normal_data: MedicalImageDataset
 
     def __init__(
         self,
@@ -173,7 +178,9 @@ class MedicalDataModule(AnomalibDataModule):
     def _setup(self, _stage: str | None = None) -> None:
         masks = (self.parts["mask_path"] != "").any()
         self._dataset_task = TaskType.SEGMENTATION if masks else TaskType.CLASSIFICATION
-        self.train_data = self._dataset(self._rows_of(Split.TRAIN), self.cache)
+        train = self._rows_of(Split.TRAIN)
+        self.train_data = self._dataset(train, self.cache)
+        self.normal_data = self._dataset(train[train["label_index"] == LabelName.NORMAL])
         self.test_data = self._dataset(self._rows_of(Split.TEST))
 
     def _rows_of(self, part: Split) -> DataFrame:
@@ -181,6 +188,15 @@ class MedicalDataModule(AnomalibDataModule):
 
     def _dataset(self, rows: DataFrame, cache: ImageCache | None = None) -> MedicalImageDataset:
         return MedicalImageDataset(rows, self._dataset_task, self.crop, cache=cache)
+
+    def _update_augmentations(self) -> None:
+        """Give each dataset its augmentations and the model's resize; the normal images get those of the validation."""
+        super()._update_augmentations()
+        model_transform = get_nested_attr(self, "trainer.model.pre_processor.transform", None)
+        if model_transform:
+            self._update_subset_augmentations(self.normal_data, self.val_augmentations, model_transform)
+        else:
+            self.normal_data.augmentations = self.val_augmentations
 
     def _create_test_split(self) -> None:
         """The test part is what the subclass listed."""
@@ -205,3 +221,22 @@ class MedicalDataModule(AnomalibDataModule):
     def val_dataloader(self) -> EVAL_DATALOADERS:
         """Loader of the validation images; none in the mode "none"."""
         return [] if self.val_split_mode == ValSplitMode.NONE else super().val_dataloader()
+
+    def normal_dataloader(self) -> DataLoader:
+        """Loader of the normal training images as a validation sees them: what a scorer learns from.
+
+        They have the augmentations of the validation and the model's resize, and come in the order of
+        :attr:`normal_data`. They never come from the cache: a cached image is resized twice, which changes its errors.
+        The loader does not touch the global random state. Held-out validation images are not among them.
+
+        Returns:
+            Loader of batches of `eval_batch_size` items; ``image`` is (B, 3, H, W), float32 in [0, 1], not yet
+            pre-processed by the model.
+        """
+        return DataLoader(
+            self.normal_data,
+            batch_size=self.eval_batch_size,
+            num_workers=self.num_workers,
+            collate_fn=self.external_collate_fn or self.normal_data.collate_fn,
+            generator=torch.Generator(),  # a loader draws a seed for its workers
+        )
