@@ -1,4 +1,4 @@
-"""Tell frames with the black ScopeGuide box from frames without it (ours)."""
+"""Tell frames with the black ScopeGuide box from frames without it (not in the paper)."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ MAX_LEVEL = 5  # of 255
 def has_scopeguide_box(path: str | Path) -> bool:
     """Whether a colonoscopy frame has the black box that covers the ScopeGuide picture at its lower left.
 
-    Most normal frames have it and fewer polyps do, so that it separates the two without any medicine.
+    Most normal frames have the box and fewer polyps do, so a score may tell them apart by the box alone.
 
     Args:
         path: The image file.
