@@ -11,6 +11,17 @@ CLASSES = {
     "bbps-2-3": "quality-of-mucosal-views/bbps-2-3",
 }
 
+TINY_PHANTOM = {
+    "image_size": 32,
+    "num_train": 16,  # including the four held out
+    "num_val_normal": 4,
+    "num_test_normal": 2,
+    "num_test_anomalous": 2,
+    "train_batch_size": 4,
+    "eval_batch_size": 4,
+    "num_workers": 0,
+}
+
 
 def save_frame(path: Path, seed: int, size: tuple[int, int] = (40, 48), shade: float = 0.0) -> None:
     """Write a colour frame of large blotches; frames of one seed are near-duplicates."""

@@ -1,4 +1,4 @@
-"""Training images that are decoded and shrunk once, not in every epoch (ours)."""
+"""Training images that are decoded and shrunk once, not in every epoch."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class ImageCache:
     """A folder of shrunk images as 8-bit arrays, one file an image, filled as images are first read.
 
     A file is named after everything it depends on: the image's path, size and time of change, the crop, the cache's
-    size and the code's format. What changes is read anew; stale files are never looked at. Files appear under their
-    name only when complete, so that any number of workers, processes and runs may share a folder.
+    size and the code's format. An image that changes gets a new name and is read anew. A file appears under its name
+    only when it is complete, so any number of workers, processes and runs may share a folder.
 
     Args:
         mode: ``"memory"``, a folder on the RAM disk that is removed at the end of the program (each process of a

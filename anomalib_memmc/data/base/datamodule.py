@@ -10,27 +10,30 @@ from abc import abstractmethod
 from pathlib import Path
 
 import pandas as pd
+import torch
 from anomalib import TaskType
 from anomalib.data.datamodules.base.image import AnomalibDataModule
-from anomalib.data.utils import Split, TestSplitMode, ValSplitMode
+from anomalib.data.utils import LabelName, Split, TestSplitMode, ValSplitMode
+from anomalib.utils.attrs import get_nested_attr
 from lightning.pytorch.utilities.types import EVAL_DATALOADERS
 from pandas import DataFrame
+from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Transform
 
 from anomalib_memmc.data.base.cache import CacheMode, ImageCache
 from anomalib_memmc.data.base.dataset import LABELS, MedicalImageDataset
 from anomalib_memmc.data.base.grouping import draw_groups
 from anomalib_memmc.data.base.synthetic import add_synthetic_anomalies
-from anomalib_memmc.data.io.errors import DatasetError
+from anomalib_memmc.data.io import DatasetError
 
 logger = logging.getLogger(__name__)
 
 
 class MedicalDataModule(AnomalibDataModule):
-    """Base of the data modules: a subclass only lists its images.
+    """Base of the data modules: a subclass lists its images in :meth:`_make_samples` and names its own arguments only.
 
-    Unlike anomalib's modules, the whole test part stays the test set, and validation by default takes normal images
-    out of the training part, group by group (patient, cluster of near-duplicates).
+    Unlike in anomalib's modules, the whole test part stays the test set. Validation by default takes normal images out
+    of the training part, group by group (patient, cluster of near-duplicates).
 
     Args:
         train_batch_size: Images a batch in training.
@@ -44,30 +47,40 @@ class MedicalDataModule(AnomalibDataModule):
             "synthetic" (the same, half of them with a synthetic anomaly), "from_test" (taken away from the test part),
             "same_as_test" or "none".
         val_split_ratio: Fraction of the part that validation is taken from, in (0, 1).
-        num_val_normal: In "from_train" and "synthetic": how many images to hold out, instead of the fraction.
-        seed: Seed of every random choice.
-        crop: Rectangle to cut out of every image, as fractions (left, top, right, bottom); ``None`` keeps all.
+        num_val_normal: In "from_train" and "synthetic": how many training images to hold out for validation; ``None``
+            takes `val_split_ratio`.
+        seed: Seed of the split, of synthetic anomalies and of generated pictures.
         cache: Keep the training images shrunk and decoded between epochs: "memory" (a RAM disk, for this run) or
             "disk" (for later runs too); ``None`` decodes anew. Other images are always read from their files.
         cache_size: Shorter side of a cached image in pixels; choose it somewhat above the model's ``image_size``.
         cache_dir: Folder of the "disk" cache; ``None`` takes ``anomalib_memmc`` in the user's cache folder.
+
+    Attributes:
+        crop: Rectangle to cut out of every image, as fractions (left, top, right, bottom) of its width and height.
+            ``None``, the default, keeps all. A subclass whose images need it sets it before :meth:`setup`.
+        normal_data: The normal training images, read from their files; set by :meth:`setup`.
+
+    Raises:
+        ValueError: If an argument is out of its range.
     """
+
+    crop: tuple[float, float, float, float] | None = None
+    normal_data: MedicalImageDataset
 
     def __init__(
         self,
         *,
-        train_batch_size: int,
-        eval_batch_size: int,
-        num_workers: int,
-        train_augmentations: Transform | None,
-        val_augmentations: Transform | None,
-        test_augmentations: Transform | None,
-        augmentations: Transform | None,
-        val_split_mode: ValSplitMode | str,
-        val_split_ratio: float,
-        num_val_normal: int | None,
-        seed: int,
-        crop: tuple[float, float, float, float] | None = None,
+        train_batch_size: int = 32,
+        eval_batch_size: int = 32,
+        num_workers: int = 8,
+        train_augmentations: Transform | None = None,
+        val_augmentations: Transform | None = None,
+        test_augmentations: Transform | None = None,
+        augmentations: Transform | None = None,
+        val_split_mode: ValSplitMode | str = ValSplitMode.FROM_TRAIN,
+        val_split_ratio: float = 0.1,
+        num_val_normal: int | None = None,
+        seed: int = 0,
         cache: CacheMode | None = None,
         cache_size: int = 256,
         cache_dir: Path | str | None = None,
@@ -96,14 +109,13 @@ class MedicalDataModule(AnomalibDataModule):
             raise ValueError(msg)
         self.num_val_normal = num_val_normal
         self.split_seed = seed
-        self.crop = crop
         self.cache = ImageCache(cache, cache_size, cache_dir) if cache is not None else None
         self._parts: DataFrame | None = None
         self._synthetic_samples: DataFrame | None = None
 
     @abstractmethod
     def _make_samples(self) -> DataFrame:
-        """List the images: a table of :func:`~anomalib_memmc.data.base.dataset.make_samples`.
+        """List the images: a table of :func:`~anomalib_memmc.data.make_samples`.
 
         Its rows "val", if there are any, are held out as they are.
         """
@@ -164,22 +176,34 @@ class MedicalDataModule(AnomalibDataModule):
         return samples.drop(index=spare).reset_index(drop=True)
 
     def _setup(self, _stage: str | None = None) -> None:
-        parts = self.parts
-        masks = (parts["mask_path"] != "").any()
+        masks = (self.parts["mask_path"] != "").any()
         self._dataset_task = TaskType.SEGMENTATION if masks else TaskType.CLASSIFICATION
-        self.train_data = self._dataset(Split.TRAIN, self.cache)
-        self.test_data = self._dataset(Split.TEST)
+        train = self._rows_of(Split.TRAIN)
+        self.train_data = self._dataset(train, self.cache)
+        self.normal_data = self._dataset(train[train["label_index"] == LabelName.NORMAL])
+        self.test_data = self._dataset(self._rows_of(Split.TEST))
 
-    def _dataset(self, part: Split, cache: ImageCache | None = None) -> MedicalImageDataset:
-        rows = self.parts[self.parts["split"] == part.value].reset_index(drop=True)
+    def _rows_of(self, part: Split) -> DataFrame:
+        return self.parts[self.parts["split"] == part.value].reset_index(drop=True)
+
+    def _dataset(self, rows: DataFrame, cache: ImageCache | None = None) -> MedicalImageDataset:
         return MedicalImageDataset(rows, self._dataset_task, self.crop, cache=cache)
+
+    def _update_augmentations(self) -> None:
+        """Give each dataset its augmentations and the model's resize; the normal images get those of the validation."""
+        super()._update_augmentations()
+        model_transform = get_nested_attr(self, "trainer.model.pre_processor.transform", None)
+        if model_transform:
+            self._update_subset_augmentations(self.normal_data, self.val_augmentations, model_transform)
+        else:
+            self.normal_data.augmentations = self.val_augmentations
 
     def _create_test_split(self) -> None:
         """The test part is what the subclass listed."""
 
     def _create_val_split(self) -> None:
         if self.val_split_mode in {ValSplitMode.FROM_TRAIN, ValSplitMode.FROM_TEST}:
-            self.val_data = self._dataset(Split.VAL)
+            self.val_data = self._dataset(self._rows_of(Split.VAL))
         elif self.val_split_mode == ValSplitMode.SYNTHETIC:
             self.val_data = self._synthetic_validation()
         else:
@@ -190,10 +214,29 @@ class MedicalDataModule(AnomalibDataModule):
         if self._synthetic_samples is None:
             folder = tempfile.mkdtemp(prefix="anomalib_memmc_")
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
-            normals = self._dataset(Split.VAL).samples
+            normals = self._dataset(self._rows_of(Split.VAL)).samples
             self._synthetic_samples = add_synthetic_anomalies(normals, folder, self.split_seed)
         return MedicalImageDataset(self._synthetic_samples, TaskType.SEGMENTATION, self.crop)
 
     def val_dataloader(self) -> EVAL_DATALOADERS:
         """Loader of the validation images; none in the mode "none"."""
         return [] if self.val_split_mode == ValSplitMode.NONE else super().val_dataloader()
+
+    def normal_dataloader(self) -> DataLoader:
+        """Loader of the normal training images as a validation sees them: what a scorer learns from.
+
+        They have the augmentations of the validation and the model's resize, and come in the order of
+        :attr:`normal_data`. They never come from the cache: a cached image is resized twice, which changes its errors.
+        The loader does not touch the global random state. Held-out validation images are not among them.
+
+        Returns:
+            Loader of batches of `eval_batch_size` items; ``image`` is (B, 3, H, W), float32 in [0, 1], not yet
+            pre-processed by the model.
+        """
+        return DataLoader(
+            self.normal_data,
+            batch_size=self.eval_batch_size,
+            num_workers=self.num_workers,
+            collate_fn=self.external_collate_fn or self.normal_data.collate_fn,
+            generator=torch.Generator(),  # a loader draws a seed for its workers
+        )

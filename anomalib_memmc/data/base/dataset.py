@@ -17,8 +17,7 @@ from torchvision.transforms.v2 import Transform
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_memmc.data.base.cache import ImageCache
-from anomalib_memmc.data.io.errors import DatasetError
-from anomalib_memmc.data.io.reader import read_image, read_mask
+from anomalib_memmc.data.io import DatasetError, read_image, read_mask
 
 COLUMNS = ["image_path", "label", "label_index", "mask_path", "split", "group", "stratum"]
 LABELS = {0: "normal", 1: "abnormal"}
@@ -47,7 +46,7 @@ def make_samples(rows: Sequence[dict[str, Any]]) -> DataFrame:
 
 
 class MedicalImageDataset(AnomalibDataset):
-    """Images, labels and masks of a table, read by :func:`~anomalib_memmc.data.io.reader.read_image`.
+    """Images, labels and masks of a table, read by :func:`~anomalib_memmc.data.read_image`.
 
     Args:
         samples: Table of :func:`make_samples`; extra columns are kept.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from anomalib_memmc.data.io.errors import DatasetError
+from anomalib_memmc.data.io import DatasetError
 
 
 def draw_groups(groups: Sequence[str], count: int, seed: int) -> tuple[list[int], list[int]]:
@@ -38,11 +38,10 @@ def draw_groups(groups: Sequence[str], count: int, seed: int) -> tuple[list[int]
     drawn: list[int] = []
     passed_over: list[list[int]] = []
     for name in order:
-        target = drawn if len(drawn) + len(members[name]) <= count else None
-        if target is None:
-            passed_over.append(members[name])
+        if len(drawn) + len(members[name]) <= count:
+            drawn.extend(members[name])
         else:
-            target.extend(members[name])
+            passed_over.append(members[name])
     missing = count - len(drawn)
     if missing:
         smallest = min(passed_over, key=len)

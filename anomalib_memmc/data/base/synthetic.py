@@ -11,7 +11,7 @@ from pandas import DataFrame
 from torchvision.utils import save_image
 
 from anomalib_memmc.data.base.dataset import LABELS
-from anomalib_memmc.data.io.reader import read_image
+from anomalib_memmc.data.io import read_image
 
 BLEND = (0.3, 0.9)
 

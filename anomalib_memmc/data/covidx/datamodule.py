@@ -8,15 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from anomalib.data.utils import ValSplitMode
 from pandas import DataFrame
-from torchvision.transforms.v2 import Transform
 
-from anomalib_memmc.data.base.cache import CacheMode
-from anomalib_memmc.data.base.datamodule import MedicalDataModule
-from anomalib_memmc.data.base.dataset import make_samples
+from anomalib_memmc.data.base import MedicalDataModule, make_samples
 from anomalib_memmc.data.covidx.labels import read_labels
-from anomalib_memmc.data.io.errors import DatasetError, DatasetNotFoundError
+from anomalib_memmc.data.io import DatasetError, DatasetNotFoundError
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +30,11 @@ class CovidX(MedicalDataModule):
     """Covid-X, or any radiographs with label files in its format.
 
     With the label files of COVIDx8B the counts are the paper's: 13,794 negatives to train, 200 + 200 to test. Training
-    takes the negatives of the training list only. In the samples, ``group`` is the patient, who is never in two
-    parts of a split made here, and ``stratum`` is "class/source" to report results by: in COVIDx8B every test positive
-    comes from one source and every test negative from another.
+    takes the negatives of the training list only.
+
+    In the samples, ``group`` is the patient, who is never in two parts of a split made here. ``stratum`` is
+    "class/source" to report results by: in COVIDx8B every test positive comes from one source and every test negative
+    from another.
 
     Args:
         root: Folder with ``train/`` and ``test/``; images may also lie in `root` itself.
@@ -48,21 +46,7 @@ class CovidX(MedicalDataModule):
         missing: What to do about listed files that are not on disk: "error" stops, "skip" leaves them out.
             Either way they are counted and the first ones named.
         normal_findings: The classes that count as normal, see :func:`~anomalib_memmc.data.read_labels`.
-        num_val_normal: Images to hold out of the training ones for validation; ``None`` takes `val_split_ratio`.
-        train_batch_size: Images a batch in training.
-        eval_batch_size: Images a batch in validation, test and prediction.
-        num_workers: Worker processes of each loader.
-        train_augmentations: torchvision v2 transform of the training images.
-        val_augmentations: The same, of the validation images.
-        test_augmentations: The same, of the test images.
-        augmentations: Used for each of the three that is not given.
-        val_split_mode: Where validation images come from, see :class:`~anomalib_memmc.data.MedicalDataModule`.
-        val_split_ratio: Fraction of the training images (or, in "from_test", the test ones) used for validation.
-        seed: Seed of the split.
-        cache: Keep the training images shrunk and decoded between epochs: "memory" (a RAM disk, for this run) or
-            "disk" (for later runs too); ``None`` decodes anew. Other images are always read from their files.
-        cache_size: Shorter side of a cached image in pixels; choose it somewhat above the model's ``image_size``.
-        cache_dir: Folder of the "disk" cache; ``None`` takes ``anomalib_memmc`` in the user's cache folder.
+        **shared: Arguments of every data module, see :class:`~anomalib_memmc.data.MedicalDataModule`.
 
     Raises:
         DatasetNotFoundError: In ``prepare_data`` and ``setup``, if the images or the label files are not found.
@@ -84,37 +68,9 @@ class CovidX(MedicalDataModule):
         strata_labels: list[str] | None = None,
         missing: Literal["error", "skip"] = "error",
         normal_findings: list[str] | None = None,
-        num_val_normal: int | None = None,
-        train_batch_size: int = 32,
-        eval_batch_size: int = 32,
-        num_workers: int = 8,
-        train_augmentations: Transform | None = None,
-        val_augmentations: Transform | None = None,
-        test_augmentations: Transform | None = None,
-        augmentations: Transform | None = None,
-        val_split_mode: ValSplitMode | str = ValSplitMode.FROM_TRAIN,
-        val_split_ratio: float = 0.1,
-        seed: int = 0,
-        cache: CacheMode | None = None,
-        cache_size: int = 256,
-        cache_dir: Path | str | None = None,
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            train_batch_size=train_batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            train_augmentations=train_augmentations,
-            val_augmentations=val_augmentations,
-            test_augmentations=test_augmentations,
-            augmentations=augmentations,
-            val_split_mode=val_split_mode,
-            val_split_ratio=val_split_ratio,
-            num_val_normal=num_val_normal,
-            seed=seed,
-            cache=cache,
-            cache_size=cache_size,
-            cache_dir=cache_dir,
-        )
+        super().__init__(**shared)
         if missing not in {"error", "skip"}:
             msg = f"missing must be 'error' or 'skip', found {missing!r}."
             raise ValueError(msg)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pandas import DataFrame
 
-from anomalib_memmc.data.io.errors import DatasetError
+from anomalib_memmc.data.io import DatasetError
 
 NORMAL_FINDINGS = ("negative", "normal", "pneumonia")  # "negative" of 8B is "normal" or "pneumonia" in 8A
 ANOMALOUS_FINDINGS = ("positive", "covid-19")

@@ -1,1 +1,5 @@
-"""Hyper-Kvasir."""
+"""Hyper-Kvasir: colonoscopy frames and segmented polyps."""
+
+from anomalib_memmc.data.hyperkvasir.datamodule import HyperKvasir
+
+__all__ = ["HyperKvasir"]

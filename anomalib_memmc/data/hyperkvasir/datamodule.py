@@ -6,13 +6,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from anomalib.data.utils import ValSplitMode
 from pandas import DataFrame
-from torchvision.transforms.v2 import Transform
 
-from anomalib_memmc.data.base.cache import CacheMode
-from anomalib_memmc.data.base.datamodule import MedicalDataModule
-from anomalib_memmc.data.base.dataset import make_samples
+from anomalib_memmc.data.base import MedicalDataModule, make_samples
 from anomalib_memmc.data.base.grouping import draw_groups
 from anomalib_memmc.data.hyperkvasir.duplicates import CENTRE, near_duplicate_groups
 from anomalib_memmc.data.hyperkvasir.scopeguide import has_scopeguide_box
@@ -24,7 +20,7 @@ from anomalib_memmc.data.hyperkvasir.tree import (
     HyperKvasirTree,
     find_tree,
 )
-from anomalib_memmc.data.io.errors import DatasetError
+from anomalib_memmc.data.io import DatasetError
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +30,14 @@ PAPER_TRAIN, PAPER_TEST = 1600, 500
 class HyperKvasir(MedicalDataModule):
     """Hyper-Kvasir with the counts of the paper: 1,600 normal frames to train, 500 and the 1,000 polyps to test.
 
-    Normal are the classes cecum, ileum and bbps-2-3 (2,166 frames, of which the paper uses 2,100). No list of its split
-    was published: ours is drawn with `seed`, keeps near-duplicate frames of one video together, and can be written to
-    a file and replaced by one. Anomalous are the segmented polyps; the folder ``polyps`` holds the same pictures
-    again and is never read. A mask's pixel counts from 128 of 255 on. The column ``stratum`` of the samples is the
-    class, for polyps also whether the frame shows the black ScopeGuide box, which most normal frames do; ``group`` is
-    the cluster of near-duplicates.
+    Normal are the classes cecum, ileum and bbps-2-3 (2,166 frames, of which the paper uses 2,100). The list of
+    its split is not published. Here the split is drawn with `seed` and keeps near-duplicate frames of one video
+    together (not in the paper); :meth:`write_split` and `split_file` write and read it. Anomalous are the segmented
+    polyps. The folder ``polyps`` holds the same pictures again and is never read. A mask's pixel is anomalous from 128
+    of 255 on.
+
+    In the samples, ``group`` is the cluster of near-duplicates. ``stratum`` is the class; for polyps it also tells
+    whether the frame shows the black ScopeGuide box, as most normal frames do.
 
     Args:
         root: Folder that holds ``labeled-images`` and ``segmented-images`` (or the archives' top folders).
@@ -47,27 +45,14 @@ class HyperKvasir(MedicalDataModule):
             with the default ``val_split_mode`` are 1,440 + 160). ``None``: all that the test part leaves.
         num_test_normal: Normal frames to test with. ``None``: all that the training part leaves. With both ``None``
             all frames are divided in the paper's proportion.
-        num_val_normal: Frames to hold out of the training ones for validation; ``None`` takes `val_split_ratio`.
         split_file: CSV ``path,part`` with a part of train, val or test that replaces the drawn split and its counts.
             Paths are matched by class folder and file name. Frames that it does not list are not used; if it lists
             no polyp, all are tested.
         crop_border: Cut off the frame's border as the authors do, (45, 45, 475, 475) of 512 pixels, from image and
-            mask. It removes the black corners and most of the overlays, which tell frames apart without any
-            medicine. Off by default, because anomalib's own pictures draw the anomaly map over the uncropped file.
-        train_batch_size: Images a batch in training.
-        eval_batch_size: Images a batch in validation, test and prediction.
-        num_workers: Worker processes of each loader.
-        train_augmentations: torchvision v2 transform of the training images.
-        val_augmentations: The same, of the validation images.
-        test_augmentations: The same, of the test images.
-        augmentations: Used for each of the three that is not given.
-        val_split_mode: Where validation images come from, see :class:`~anomalib_memmc.data.MedicalDataModule`.
-        val_split_ratio: Fraction of the training frames (or, in "from_test", the test images) used for validation.
-        seed: Seed of the split.
-        cache: Keep the training images shrunk and decoded between epochs: "memory" (a RAM disk, for this run) or
-            "disk" (for later runs too); ``None`` decodes anew. Other images are always read from their files.
-        cache_size: Shorter side of a cached image in pixels; choose it somewhat above the model's ``image_size``.
-        cache_dir: Folder of the "disk" cache; ``None`` takes ``anomalib_memmc`` in the user's cache folder.
+            mask. It removes the black corners and most of the overlays, by which normal frames and polyps differ
+            apart from the tissue. Off by default, because anomalib's own pictures draw the anomaly map over the
+            uncropped file.
+        **shared: Arguments of every data module, see :class:`~anomalib_memmc.data.MedicalDataModule`.
 
     Raises:
         DatasetNotFoundError: In ``prepare_data`` and ``setup``, if the data set is not under `root`.
@@ -86,40 +71,12 @@ class HyperKvasir(MedicalDataModule):
         *,
         num_train_normal: int | None = PAPER_TRAIN,
         num_test_normal: int | None = PAPER_TEST,
-        num_val_normal: int | None = None,
         split_file: Path | str | None = None,
         crop_border: bool = False,
-        train_batch_size: int = 32,
-        eval_batch_size: int = 32,
-        num_workers: int = 8,
-        train_augmentations: Transform | None = None,
-        val_augmentations: Transform | None = None,
-        test_augmentations: Transform | None = None,
-        augmentations: Transform | None = None,
-        val_split_mode: ValSplitMode | str = ValSplitMode.FROM_TRAIN,
-        val_split_ratio: float = 0.1,
-        seed: int = 0,
-        cache: CacheMode | None = None,
-        cache_size: int = 256,
-        cache_dir: Path | str | None = None,
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            train_batch_size=train_batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            train_augmentations=train_augmentations,
-            val_augmentations=val_augmentations,
-            test_augmentations=test_augmentations,
-            augmentations=augmentations,
-            val_split_mode=val_split_mode,
-            val_split_ratio=val_split_ratio,
-            num_val_normal=num_val_normal,
-            seed=seed,
-            cache=cache,
-            cache_size=cache_size,
-            cache_dir=cache_dir,
-            crop=CENTRE if crop_border else None,
-        )
+        super().__init__(**shared)
+        self.crop = CENTRE if crop_border else None
         self.root = Path(root)
         self.num_train_normal = num_train_normal
         self.num_test_normal = num_test_normal

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomalib_memmc.data.io.errors import ImageReadError
+from anomalib_memmc.data.io import ImageReadError
 
 SIDE = 16  # pixels of a thumbnail
 DECODE_SIDE = 64  # JPEGs are decoded at the smallest of their built-in scales that is at least this wide

@@ -1,11 +1,11 @@
-"""Tell frames with the black ScopeGuide box from frames without it (ours)."""
+"""Tell frames with the black ScopeGuide box from frames without it (not in the paper)."""
 
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from anomalib_memmc.data.io.errors import ImageReadError
+from anomalib_memmc.data.io import ImageReadError
 
 SIDE = 64  # pixels of a thumbnail
 ROWS, COLUMNS = slice(50, 62), slice(8, 14)  # inside the box, and outside the frame's black corner
@@ -15,7 +15,7 @@ MAX_LEVEL = 5  # of 255
 def has_scopeguide_box(path: str | Path) -> bool:
     """Whether a colonoscopy frame has the black box that covers the ScopeGuide picture at its lower left.
 
-    Most normal frames have it and fewer polyps do, so that it separates the two without any medicine.
+    Most normal frames have the box and fewer polyps do, so a score may tell them apart by the box alone.
 
     Args:
         path: The image file.

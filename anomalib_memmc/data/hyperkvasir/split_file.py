@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from anomalib_memmc.data.io.errors import DatasetError
+from anomalib_memmc.data.io import DatasetError
 
 HEADER = ["path", "part"]
 PARTS = ("train", "val", "test")

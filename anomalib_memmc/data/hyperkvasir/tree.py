@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from anomalib_memmc.data.io.errors import DatasetError, DatasetNotFoundError
+from anomalib_memmc.data.io import DatasetError, DatasetNotFoundError
 
 LABELED = "labeled-images"
 SEGMENTED = "segmented-images"

@@ -1,7 +1,7 @@
 """Read medical images and masks from disk.
 
-anomalib's own reader turns a 16-bit PNG almost white and a mask stored as JPEG fat. This one does not, and refuses
-what it cannot read with the name of the file.
+anomalib's own reader turns a 16-bit PNG almost white and enlarges a mask that is stored as JPEG. This one does neither.
+An error names the file that cannot be read.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def read_image(path: str | Path) -> Image:
     """
     path = Path(path)
     if is_dicom(path):
-        plane = _stretch(read_dicom(path), path)
+        plane = _full_range(read_dicom(path), path)
     else:
         pixels = _decode(path)
-        plane = pixels.astype(np.float32) / 255.0 if pixels.dtype == np.uint8 else _stretch(pixels, path)
+        plane = pixels.astype(np.float32) / 255.0 if pixels.dtype == np.uint8 else _full_range(pixels, path)
     return Image(_to_three_channels(plane))
 
 
@@ -117,7 +117,7 @@ def _is_unsigned_32_bit(image: PilImage.Image) -> bool:
     return image.mode == "I" and tags.get(TIFF_BITS) == (32,) and tags.get(TIFF_SAMPLE_FORMAT, (1,)) == (1,)
 
 
-def _stretch(pixels: NDArray, path: Path) -> NDArray[np.float32]:
+def _full_range(pixels: NDArray, path: Path) -> NDArray[np.float32]:
     """Map the smallest pixel to 0 and the largest to 1; a constant image to 0."""
     values = pixels.astype(np.float64)
     if not np.isfinite(values).all():

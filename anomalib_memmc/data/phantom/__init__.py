@@ -1,1 +1,5 @@
-"""Generated images."""
+"""Phantoms: generated images that need no download."""
+
+from anomalib_memmc.data.phantom.datamodule import Phantom
+
+__all__ = ["Phantom"]

@@ -12,15 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from anomalib.data.utils import ValSplitMode
 from numpy.random import Generator
 from numpy.typing import NDArray
 from pandas import DataFrame
 from PIL import Image
-from torchvision.transforms.v2 import Transform
 
-from anomalib_memmc.data.base.datamodule import MedicalDataModule
-from anomalib_memmc.data.base.dataset import make_samples
+from anomalib_memmc.data.base import MedicalDataModule, make_samples
 from anomalib_memmc.data.phantom.colonoscopy import paint_colonoscopy
 from anomalib_memmc.data.phantom.radiograph import paint_radiograph
 
@@ -48,17 +45,7 @@ class Phantom(MedicalDataModule):
         image_size: Side of the square images, in pixels, at least 32; two equal numbers are taken too, which is what
             anomalib's ``get_datamodule`` makes of one.
         root: Folder of the painted pictures.
-        num_val_normal: Images to hold out of the training ones for validation; ``None`` takes `val_split_ratio`.
-        train_batch_size: Images a batch in training.
-        eval_batch_size: Images a batch in validation, test and prediction.
-        num_workers: Worker processes of each loader.
-        train_augmentations: torchvision v2 transform of the training images.
-        val_augmentations: The same, of the validation images.
-        test_augmentations: The same, of the test images.
-        augmentations: Used for each of the three that is not given.
-        val_split_mode: Where validation images come from, see :class:`~anomalib_memmc.data.MedicalDataModule`.
-        val_split_ratio: Fraction of the training images (or, in "from_test", the test ones) used for validation.
-        seed: Seed of the pictures and the split.
+        **shared: Arguments of every data module, see :class:`~anomalib_memmc.data.MedicalDataModule`.
 
     Raises:
         ValueError: If the kind is unknown, a count is below 1 or the size below 32.
@@ -79,31 +66,9 @@ class Phantom(MedicalDataModule):
         num_test_anomalous: int = 64,
         image_size: int | Sequence[int] = 128,
         root: Path | str = "./datasets/Phantom",
-        num_val_normal: int | None = None,
-        train_batch_size: int = 32,
-        eval_batch_size: int = 32,
-        num_workers: int = 8,
-        train_augmentations: Transform | None = None,
-        val_augmentations: Transform | None = None,
-        test_augmentations: Transform | None = None,
-        augmentations: Transform | None = None,
-        val_split_mode: ValSplitMode | str = ValSplitMode.FROM_TRAIN,
-        val_split_ratio: float = 0.1,
-        seed: int = 0,
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            train_batch_size=train_batch_size,
-            eval_batch_size=eval_batch_size,
-            num_workers=num_workers,
-            train_augmentations=train_augmentations,
-            val_augmentations=val_augmentations,
-            test_augmentations=test_augmentations,
-            augmentations=augmentations,
-            val_split_mode=val_split_mode,
-            val_split_ratio=val_split_ratio,
-            num_val_normal=num_val_normal,
-            seed=seed,
-        )
+        super().__init__(**shared)
         if kind not in PAINTERS:
             msg = f"kind must be one of {', '.join(PAINTERS)}, found {kind!r}."
             raise ValueError(msg)

@@ -1,6 +1,6 @@
+import atexit
+import multiprocessing
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -81,16 +81,21 @@ def test_other_code_reads_anew(frame: Path, tmp_path: Path, reads: list[str], mo
 def test_processes_that_fill_one_cache_at_once_agree(frame: Path, tmp_path: Path) -> None:
     """Ranks and runs share a folder: whoever comes first, all read the same image and nothing half-written is left."""
     folder = tmp_path / "cache"
-    code = (
-        "import sys; from anomalib_memmc.data.base.cache import ImageCache\n"
-        "from anomalib_memmc.data.io.reader import read_image\n"
-        "cache, path = ImageCache('disk', 32, sys.argv[1]), sys.argv[2]\n"
-        "print({cache.read(path, turn, lambda: read_image(path)).sum().item() for turn in range(50)})"
-    )
-    arguments = [sys.executable, "-W", "ignore", "-c", code, str(folder), str(frame)]
-    processes = [subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    printed = {process.communicate()[0].splitlines()[-1] for process in processes}
-    assert printed == {str({cached(frame, folder)[0].image.sum().item()})}
+    context = multiprocessing.get_context("fork")
+    results, start = context.Queue(), context.Barrier(3, timeout=60)
+
+    def read() -> None:
+        torch.set_num_threads(1)  # a forked process has no other threads
+        images, _ = ImageCache("disk", 32, folder), start.wait()
+        results.put({images.read(frame, turn, lambda: read_image(frame)).sum().item() for turn in range(50)})
+
+    processes = [context.Process(target=read) for _ in range(3)]
+    for process in processes:
+        process.start()
+    sums = [results.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join()
+    assert sums == [{cached(frame, folder)[0].image.sum().item()}] * 3
     assert not list(folder.rglob("*.tmp"))
     assert len(list(folder.rglob("*.npy"))) == 51  # fifty crops and the whole
 
@@ -156,8 +161,19 @@ def test_second_epoch_reads_no_image_and_is_the_same(
 
 @needs_ram_disk
 def test_the_ram_disk_is_left_clean() -> None:
-    code = "from anomalib_memmc.data.base.cache import ImageCache; print(ImageCache('memory').folder)"
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    folder = Path(printed.split()[-1])
+    context = multiprocessing.get_context("fork")
+    folders = context.Queue()
+
+    def program() -> None:
+        atexit._clear()  # its own exit handlers only, run as at the end of the program: a fork itself runs none
+        folder = ImageCache("memory").folder
+        folders.put((folder, folder.is_dir()))
+        atexit._run_exitfuncs()
+
+    process = context.Process(target=program)
+    process.start()
+    folder, existed = folders.get(timeout=60)
+    process.join()
+    assert existed
     assert folder.parent == RAM_DISK
     assert not folder.exists()

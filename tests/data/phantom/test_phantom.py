@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from anomalib import TaskType
+from helpers.images import TINY_PHANTOM
 from PIL import Image
 
 from anomalib_memmc.data import Phantom
+from anomalib_memmc.data.base import dataset
 
 KINDS = ["colonoscopy", "radiograph"]
 
@@ -60,6 +62,20 @@ def test_an_interrupted_painting_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(KeyboardInterrupt):
         datamodule.prepare_data()
     assert not list(tmp_path.iterdir())
+
+
+def test_training_pictures_can_be_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datamodule = Phantom(
+        root=tmp_path, **TINY_PHANTOM, cache="disk", cache_size=16, cache_dir=tmp_path / "cache", val_split_mode="none"
+    )
+    datamodule.setup()
+    first = [item.image for item in datamodule.train_data]
+    assert len(list((tmp_path / "cache").rglob("*.npy"))) == len(first) == 16
+    monkeypatch.setattr(dataset, "read_image", None)
+    for image, again in zip(first, datamodule.train_data, strict=True):
+        assert image.shape == (3, 16, 16)
+        assert (image == again.image).all()
+    assert datamodule.test_data.cache is None
 
 
 @pytest.mark.parametrize("kind", KINDS)
