@@ -7,27 +7,19 @@ import torch
 from anomalib.data import ImageBatch
 from anomalib.engine import Engine
 from anomalib.pre_processing import PreProcessor
+from helpers.images import TINY_PHANTOM
+from helpers.memmc import FOUR_MASKS, TINY_MEMMC
 from lightning.pytorch import Callback, callbacks
 from torchvision.transforms.v2 import Compose, Normalize, RandomErasing, Resize
 
 from anomalib_memmc import MemMCMAE, Phantom
 from anomalib_memmc.scoring import MahalanobisScorer, ReconstructionScorer
 
-TINY = {
-    "image_size": 32,
-    "patch_size": 8,
-    "encoder_dim": 32,
-    "encoder_depth": 2,
-    "encoder_heads": 2,
-    "decoder_dim": 32,
-    "decoder_depth": 2,
-    "decoder_heads": 2,
-    "memory_slots": 4,
-}
+TINY = TINY_MEMMC
 
 
 def four_masks(**arguments):
-    return ReconstructionScorer(**{"num_masks": 4, "mask_sampler": "complementary", **arguments})
+    return ReconstructionScorer(**{**FOUR_MASKS, **arguments})
 
 
 class Rates(Callback):
@@ -45,17 +37,7 @@ class Rates(Callback):
 
 @pytest.fixture(scope="module")
 def datamodule(tmp_path_factory):
-    return Phantom(
-        root=tmp_path_factory.mktemp("phantom"),
-        image_size=32,
-        num_train=16,
-        num_val_normal=4,
-        num_test_normal=2,
-        num_test_anomalous=2,
-        train_batch_size=4,
-        eval_batch_size=4,
-        num_workers=0,
-    )
+    return Phantom(root=tmp_path_factory.mktemp("phantom"), **TINY_PHANTOM)
 
 
 def fit(datamodule, folder, model, **trainer):
@@ -102,7 +84,9 @@ def test_a_seed_repeats_a_run_and_leaves_the_callers_random_state_alone(datamodu
     losses = [fit(datamodule, tmp_path / str(i), model)[1].losses for i, model in enumerate(models)]
     assert losses[0] == losses[1]
     other = MemMCMAE(**TINY, seed=4)
-    assert not torch.equal(other.model.network.patch_embed.weight, MemMCMAE(**TINY, seed=3).model.network.patch_embed.weight)
+    assert not torch.equal(
+        other.model.network.patch_embed.weight, MemMCMAE(**TINY, seed=3).model.network.patch_embed.weight
+    )
 
 
 def test_only_max_epochs_of_the_model_overrides_the_trainer(datamodule, tmp_path):
@@ -197,7 +181,7 @@ SEEDED = {**TINY, "seed": 0}
 
 
 def distances(**arguments):
-    return MahalanobisScorer(**{"num_masks": 4, "mask_sampler": "complementary", **arguments})
+    return MahalanobisScorer(**{**FOUR_MASKS, **arguments})
 
 
 def normal_cells(model, datamodule):
