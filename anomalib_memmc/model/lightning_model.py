@@ -145,7 +145,7 @@ class MemMCMAE(AnomalibModule):
         return report
 
     def on_fit_start(self) -> None:
-        """Refuse what would spoil the scores without a word.
+        """Refuse what would spoil the scores silently.
 
         Raises:
             ValueError: If the trainer has one of Lightning's callbacks that average weights.
@@ -321,7 +321,7 @@ class MemMCMAE(AnomalibModule):
 
 
 def _reject_normalize(pre_processor: nn.Module | None) -> None:
-    """Refuse a pre-processor that standardises pixels: scores would be wrong without a word."""
+    """Refuse a pre-processor that standardises pixels: scores would be wrong, and nothing would say so."""
     transform = getattr(pre_processor, "transform", None)
     if extract_transforms_by_type(transform, Normalize):
         msg = (

@@ -1,4 +1,4 @@
-"""Optimizer and schedule, both torch's; what is ours is which parameters decay and how the two phases join."""
+"""Optimizer and schedule, both torch's; only which parameters decay, and how the two phases join, is said here."""
 
 from typing import Any, Literal
 

@@ -26,11 +26,11 @@ class NormalQuantilePostProcessor(PostProcessor):
     twenty is flagged. Validation images without a label are taken as normal.
 
     **Normalisation.** anomalib maps scores to [0, 1] with the validation set's minimum and maximum and clamps, so that
-    all anomalies beyond the highest validation score tie at 1 and AUROC goes wrong without a word. Here
+    all anomalies beyond the highest validation score tie at 1 and AUROC goes wrong silently. Here
 
     .. math:: s' = \frac12 + \frac12 \frac{z}{1 + |z|}, \qquad z = \frac{s - \text{threshold}}{\text{scale}},
 
-    which is 0.5 at the threshold, strictly increasing and never quite 0 or 1 (ours). The scale is the distance from
+    which is 0.5 at the threshold, strictly increasing and never quite 0 or 1. The scale is the distance from
     the median to the quantile of the normals, so that a typical normal image comes out near 0.25; it is at least 1 %
     of the threshold, and 1 where both are zero. In float32, scores 100 scales above the threshold stay apart if they
     differ by more than 1 in 80,000, at 1,000 scales by 1 in 8,000.

@@ -75,7 +75,8 @@ def ms_ssim_map(x: Tensor, y: Tensor) -> Tensor:
 
     An 11-tap Gaussian (sigma 1.5) with reflect padding at each of up to five dyadic scales (fewer where the image is
     too small, the exponents then rescaled to the same sum), terms below 0.001 raised to it, bilinear stretching, the
-    product over the scales with the standard exponents, and the mean over the channels (ours, after Wang et al. 2003).
+    product over the scales with the standard exponents, and the mean over the channels. The paper names MS-SSIM; how it
+    becomes a map is not in the paper (terms and exponents: Wang et al. 2003).
     Always computed in float32, on values clamped to [0, 1].
 
     Args:
@@ -104,7 +105,7 @@ def ms_ssim_map(x: Tensor, y: Tensor) -> Tensor:
 
 
 def structure_map(x: Tensor, y: Tensor, scale: int = 1) -> Tensor:
-    """Per-pixel dissimilarity of contrast and structure at one scale, a factor of MS-SSIM without exponent (ours).
+    """Per-pixel dissimilarity of contrast and structure at one scale, a factor of MS-SSIM without exponent.
 
     ``1 - (2 cov(x, y) + C) / (var x + var y + C)`` in windows of 11 pixels (Gaussian, sigma 1.5, reflect padding),
     the mean over the channels, stretched to the image. Brightness, coarser and finer structure do not enter: it judges

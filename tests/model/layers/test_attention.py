@@ -106,7 +106,9 @@ def test_memory_changes_values_not_the_number_of_tokens(build):
 
 @torch.no_grad()
 def test_memory_is_initialised_by_its_own_rule_in_the_whole_model(build):
-    """M2: std 1 / sqrt(d_head) and 1 / sqrt(slots) after its scaling; no initialisation of the model may undo it."""
+    """Std 1 / sqrt(d_head) and 1 / sqrt(slots), as in the Meshed-Memory Transformer after its scaling; no later
+    initialisation may undo it.
+    """
     model = build(encoder_dim=256, encoder_heads=4, encoder_depth=4, memory_slots=40)
     keys = torch.stack([block.attn.memory_key for block in model.network.encoder.blocks])
     values = torch.stack([block.attn.memory_value for block in model.network.encoder.blocks])
