@@ -1,5 +1,6 @@
-"""Metrics of localisation, and quantiles of normal images."""
+"""Metrics of localisation and detection, and thresholds from normal images."""
 
+from anomalib_memmc.metrics.conformal import ConformalThreshold, conformal_threshold, p_values
 from anomalib_memmc.metrics.iou import IoU, OracleIoU
 
-__all__ = ["IoU", "OracleIoU"]
+__all__ = ["ConformalThreshold", "IoU", "OracleIoU", "conformal_threshold", "p_values"]

@@ -16,27 +16,39 @@ class NormalValues(Metric):
 
     full_state_update = False
     values: list[Tensor]
+    rows: list[Tensor]
     anomalous: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.add_state("values", default=[], dist_reduce_fx="cat")
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
         self.add_state("anomalous", default=torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(self, values: Tensor, anomalous: Tensor) -> None:
+    def update(self, values: Tensor, anomalous: Tensor, rows: Tensor | None = None) -> None:
         """Add one batch.
 
         Args:
             values: Scores of the batch's normal images, any shape, possibly empty. NaN and infinities are dropped.
             anomalous: Number of anomalous images in the batch, a scalar.
+            rows: Which image each value is of (n,), int64, so that one that a distributed sampler repeats counts once;
+                -1 where that is not known.
         """
         values = values.detach().float().flatten()
-        self.values.append(values[torch.isfinite(values)])
+        rows = torch.full_like(values, -1, dtype=torch.int64) if rows is None else rows.to(values.device)
+        known = torch.isfinite(values)
+        self.values.append(values[known])
+        self.rows.append(rows[known])
         self.anomalous = self.anomalous + anomalous.to(self.anomalous.device)
 
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """Return all values, shape (n,), float32, and the number of anomalous images, a scalar."""
-        return dim_zero_cat(self.values), self.anomalous
+    def compute(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the values (n,), float32, their rows (n,), and the number of anomalous images, a scalar."""
+        values, rows = dim_zero_cat(self.values), dim_zero_cat(self.rows)
+        order = rows.argsort(stable=True)
+        values, rows = values[order], rows[order]
+        first = torch.ones_like(rows, dtype=torch.bool)
+        first[1:] = (rows[1:] != rows[:-1]) | (rows[1:] < 0)
+        return values[first], rows[first], self.anomalous
 
 
 def quantile(values: Tensor, q: float) -> Tensor:

@@ -1,5 +1,6 @@
 """Thresholds from normal images, and scores that never tie."""
 
+import logging
 from typing import Any
 
 import torch
@@ -8,7 +9,10 @@ from anomalib.post_processing import PostProcessor
 from lightning import LightningModule, Trainer
 from torch import Tensor
 
+from anomalib_memmc.metrics.conformal import ConformalThreshold, conformal_threshold, fewest_normals
 from anomalib_memmc.metrics.quantiles import NormalValues, quantile, subsample_pixels
+
+logger = logging.getLogger(__name__)
 
 PIXELS_PER_IMAGE = 4096
 """Pixels kept from each normal validation map; 1,600 images then take 26 MB."""
@@ -21,9 +25,11 @@ class NormalQuantilePostProcessor(PostProcessor):
     r"""anomalib's post-processor for validation sets that may hold normal images only.
 
     **Threshold.** Where the validation set holds anomalous images (for pixels: anomalous masks), the threshold
-    maximises F1 on it, as in anomalib. Where it does not, anomalib would take an extreme of the normals; here it is a
-    quantile of the normal images' scores, or of their maps' pixels: with ``image_quantile=0.95``, one normal image in
-    twenty is flagged. Validation images without a label are taken as normal.
+    maximises F1 on it, as in anomalib. Where it does not, anomalib would take an extreme of the normals. Here the image
+    threshold is the conformal rank of the normal images' scores (``metrics.conformal``): at most a share of
+    ``false_alarm_rate`` of new normal images lies above it, if they are like those. Images of one patient or of one
+    cluster share one vote, where the data module's samples have a column ``group``. The pixel threshold is a quantile
+    of the maps' pixels. Validation images without a label are taken as normal.
 
     **Normalisation.** anomalib maps scores to [0, 1] with the validation set's minimum and maximum and clamps, so that
     all anomalies beyond the highest validation score tie at 1 and AUROC goes wrong silently. Here
@@ -31,17 +37,19 @@ class NormalQuantilePostProcessor(PostProcessor):
     .. math:: s' = \frac12 + \frac12 \frac{z}{1 + |z|}, \qquad z = \frac{s - \text{threshold}}{\text{scale}},
 
     which is 0.5 at the threshold, strictly increasing and never quite 0 or 1. The scale is the distance from
-    the median to the quantile of the normals, so that a typical normal image comes out near 0.25; it is at least 1 %
+    the median of the normals to the threshold, so that a typical normal image comes out near 0.25; it is at least 1 %
     of the threshold, and 1 where both are zero. In float32, scores 100 scales above the threshold stay apart if they
     differ by more than 1 in 80,000, at 1,000 scales by 1 in 8,000.
 
     The same tensor operations run in ``Trainer.test`` and in the exported graph. Never validated, scores pass through
     unchanged, as in anomalib. anomalib's buffers and so its checkpoint keys are kept: ``image_min`` and ``image_max``
-    (``pixel_min`` and ``pixel_max``) hold the two ends of the scale, here the median and the quantile of the normals
-    (the extremes of all scores where validation held no normal image).
+    (``pixel_min`` and ``pixel_max``) hold the two ends of the scale, here the median and the threshold of the normals
+    (the extremes of all scores where validation held no normal image). Besides, the checkpoint holds ``normal_scores``,
+    sorted, and ``promise``.
 
     Args:
-        image_quantile: Quantile of the normal images' scores that becomes the image threshold, in (0, 1].
+        false_alarm_rate: Share of new normal images that may be called anomalous, in (0, 1). 5 % needs at least 19
+            held-out normal images (or patients); with fewer a larger rate is promised, and said.
         pixel_quantile: Quantile of the normal images' map pixels that becomes the pixel threshold, in (0, 1].
         enable_normalization: Map scores and maps into (0, 1).
         enable_thresholding: Learn thresholds, and fill ``pred_label`` and ``pred_mask``.
@@ -49,13 +57,21 @@ class NormalQuantilePostProcessor(PostProcessor):
         image_sensitivity: In [0, 1]: images with a normalised score above ``1 - image_sensitivity`` are flagged.
         pixel_sensitivity: The same for pixels.
 
+    Attributes:
+        normal_scores: Raw scores of the held-out normal images, sorted (n,); empty before the first validation.
+        promise: False-alarm rate that the threshold promises, the ends of its 95 % interval, and the number of
+            independent normals behind it (4,); NaN where the threshold was not learnt from normals alone.
+
     Raises:
-        ValueError: If a quantile lies outside (0, 1].
+        ValueError: If the rate or the quantile is out of its range.
     """
+
+    normal_scores: Tensor
+    promise: Tensor
 
     def __init__(
         self,
-        image_quantile: float = 0.95,
+        false_alarm_rate: float = 0.05,
         pixel_quantile: float = 0.99,
         *,
         enable_normalization: bool = True,
@@ -64,10 +80,12 @@ class NormalQuantilePostProcessor(PostProcessor):
         image_sensitivity: float = 0.5,
         pixel_sensitivity: float = 0.5,
     ) -> None:
-        for name, level in (("image_quantile", image_quantile), ("pixel_quantile", pixel_quantile)):
-            if not 0 < level <= 1:
-                msg = f"{name} must lie in (0, 1], got {level}."
-                raise ValueError(msg)
+        if not 0 < false_alarm_rate < 1:
+            msg = f"false_alarm_rate must lie in (0, 1), got {false_alarm_rate}."
+            raise ValueError(msg)
+        if not 0 < pixel_quantile <= 1:
+            msg = f"pixel_quantile must lie in (0, 1], got {pixel_quantile}."
+            raise ValueError(msg)
         super().__init__(
             enable_normalization=enable_normalization,
             enable_thresholding=enable_thresholding,
@@ -75,20 +93,27 @@ class NormalQuantilePostProcessor(PostProcessor):
             image_sensitivity=image_sensitivity,
             pixel_sensitivity=pixel_sensitivity,
         )
-        self.image_quantile = image_quantile
+        self.false_alarm_rate = false_alarm_rate
         self.pixel_quantile = pixel_quantile
         self._normal_scores = NormalValues()
         self._normal_pixels = NormalValues()
+        self._row_of: dict[str, int] = {}
+        self._groups: list[str] | None = None
+        self.register_buffer("normal_scores", torch.empty(0))
+        self.register_buffer("promise", torch.full((4,), float("nan")))
 
     @property
     def _checkpoint_config_keys(self) -> tuple[str, ...]:
         """Names of the settings that go into a checkpoint."""
-        return (*super()._checkpoint_config_keys, "image_quantile", "pixel_quantile")
+        return (*super()._checkpoint_config_keys, "false_alarm_rate", "pixel_quantile")
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget an earlier validation, also one that was interrupted."""
-        del trainer, pl_module
+        """Forget an earlier validation, also one that was interrupted, and learn which images belong together."""
+        del pl_module
         self._reset()
+        samples = getattr(getattr(getattr(trainer, "val_dataloaders", None), "dataset", None), "samples", None)
+        self._row_of = {} if samples is None else {str(path): row for row, path in enumerate(samples["image_path"])}
+        self._groups = None if samples is None or "group" not in samples else list(samples["group"].astype(str))
 
     def on_validation_batch_end(  # type: ignore[override]
         self,
@@ -112,7 +137,9 @@ class NormalQuantilePostProcessor(PostProcessor):
         scores, maps, masks = outputs.pred_score, outputs.anomaly_map, outputs.gt_mask
         anomalous = _anomalous_images(outputs)
         if scores is not None:
-            self._normal_scores.update(scores.flatten()[~anomalous], anomalous.sum())
+            paths = getattr(outputs, "image_path", None) or [""] * len(anomalous)
+            rows = torch.tensor([self._row_of.get(str(path), -1) for path in paths], device=scores.device)
+            self._normal_scores.update(scores.flatten()[~anomalous], anomalous.sum(), rows[~anomalous])
         if maps is not None:
             pixels = subsample_pixels(maps, PIXELS_PER_IMAGE)[~anomalous]
             with_mask = torch.zeros_like(anomalous) if masks is None else masks.flatten(1).any(dim=1)
@@ -127,21 +154,26 @@ class NormalQuantilePostProcessor(PostProcessor):
         """
         del trainer, pl_module
         if self._normal_scores.update_called:
-            normals, anomalous = self._normal_scores.compute()
+            normals, rows, anomalous = (part.flatten() for part in self._normal_scores.compute())
+            self.normal_scores = normals.sort().values
+            self.promise.fill_(float("nan"))
+            learnt = self._conformal(normals, rows) if normals.numel() > 0 else None
             if self.enable_thresholding and anomalous > 0:
                 self._image_threshold.copy_(self._image_threshold_metric.compute())
-            elif self.enable_thresholding and normals.numel() > 0:
-                self._image_threshold.copy_(quantile(normals, self.image_quantile))
-            low, high = self._scale_ends(normals, self.image_quantile, self._image_min_max_metric)
+            elif self.enable_thresholding and learnt is not None:
+                self._image_threshold.fill_(learnt.value)
+                self.promise.copy_(torch.tensor(learnt[1:]))
+            low, high = self._scale_ends(normals, learnt and learnt.value, self._image_min_max_metric)
             self.image_min.copy_(low)
             self.image_max.copy_(high)
         if self._normal_pixels.update_called:
-            normals, anomalous = self._normal_pixels.compute()
+            normals, _, anomalous = (part.flatten() for part in self._normal_pixels.compute())
             if self.enable_thresholding and anomalous > 0:
                 self._pixel_threshold.copy_(self._pixel_threshold_metric.compute())
             elif self.enable_thresholding and normals.numel() > 0:
                 self._pixel_threshold.copy_(quantile(normals, self.pixel_quantile))
-            low, high = self._scale_ends(normals, self.pixel_quantile, self._pixel_min_max_metric)
+            top = quantile(normals, self.pixel_quantile).item() if normals.numel() > 0 else None
+            low, high = self._scale_ends(normals, top, self._pixel_min_max_metric)
             self.pixel_min.copy_(low)
             self.pixel_max.copy_(high)
         self._reset()
@@ -167,12 +199,36 @@ class NormalQuantilePostProcessor(PostProcessor):
         signed = 2 * normalized.to(raw.device) - 1
         return raw + _scale(low, high, raw) * signed / (1 - signed.abs())
 
+    def _conformal(self, normals: Tensor, rows: Tensor) -> ConformalThreshold:
+        """The threshold of the normal images; where there are too few of them for the rate, a warning says so."""
+        groups = None
+        if self._groups is not None and (rows >= 0).all():
+            groups = [self._groups[row] for row in rows.tolist()]
+        learnt = conformal_threshold(normals.cpu().numpy(), self.false_alarm_rate, groups)
+        if learnt.rate > self.false_alarm_rate + 1e-9:
+            logger.warning(
+                "%d independent normal images are too few for a false-alarm rate of %.3g: it takes %d. The threshold "
+                "is the highest of their scores, which promises %.3g. Hold out more (num_val_normal, val_split_ratio).",
+                learnt.num_normals,
+                self.false_alarm_rate,
+                fewest_normals(self.false_alarm_rate),
+                learnt.rate,
+            )
+        return learnt
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Make room for as many scores of normal images as the checkpoint holds."""
+        saved = state_dict.get(f"{prefix}normal_scores")
+        if saved is not None:
+            self.normal_scores = self.normal_scores.new_empty(saved.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     @staticmethod
-    def _scale_ends(normals: Tensor, level: float, extremes: Any) -> tuple[Tensor, Tensor]:
-        """Median and quantile of the normals, or the extremes of all scores if there is no normal, or NaN."""
-        if normals.numel() > 0:
-            median, high = quantile(normals, 0.5), quantile(normals, level)
-            return torch.minimum(median, high), torch.maximum(median, high)
+    def _scale_ends(normals: Tensor, upper: float | None, extremes: Any) -> tuple[Tensor, Tensor]:
+        """Median and upper end of the normals, or the extremes of all scores if there is no normal, or NaN."""
+        if upper is not None:
+            median, top = quantile(normals, 0.5), torch.tensor(upper, device=normals.device)
+            return torch.minimum(median, top), torch.maximum(median, top)
         if extremes.update_called:
             low, high = extremes.compute()
             return low, high

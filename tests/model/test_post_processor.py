@@ -1,4 +1,7 @@
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from anomalib.data import ImageBatch, InferenceBatch
@@ -59,19 +62,23 @@ def test_subsample_is_bounded_and_reaches_every_column(size):
 
 
 def test_normals_only_threshold_is_the_quantile(normals, maps):
-    processor = NormalQuantilePostProcessor(image_quantile=0.9, pixel_quantile=0.98)
+    processor = NormalQuantilePostProcessor(false_alarm_rate=0.1, pixel_quantile=0.98)
     validate(
         processor,
         *(batch(part, labels=np.zeros(len(part))) for part in np.split(normals, 4)),
         batch(normals[:6], labels=np.zeros(6), maps=maps, masks=torch.zeros(6, 32, 32, dtype=torch.bool)),
     )
-    assert processor.image_threshold.item() == pytest.approx(np.quantile([*normals, *normals[:6]], 0.9), rel=1e-5)
+    scores = np.sort([*normals, *normals[:6]])
+    assert processor.image_threshold.item() == pytest.approx(scores[187 - 1], rel=1e-6)  # of 206: ceil(207 * 0.9)
+    assert torch.equal(processor.normal_scores, torch.tensor(scores))
+    assert processor.promise[0].item() == pytest.approx(1 - 187 / 207)
+    assert processor.promise[3] == 206
     assert processor.pixel_threshold.item() == pytest.approx(np.quantile(maps.numpy(), 0.98), rel=1e-5)
 
 
 def test_unlabelled_validation_counts_as_normal(normals):
     processor = validate(NormalQuantilePostProcessor(), batch(normals))
-    assert processor.image_threshold.item() == pytest.approx(np.quantile(normals, 0.95), rel=1e-5)
+    assert processor.image_threshold.item() == pytest.approx(np.sort(normals)[191 - 1], rel=1e-6)
 
 
 def test_labelled_validation_keeps_f1_adaptive(normals, maps):
@@ -161,7 +168,7 @@ def test_second_validation_forgets_the_first(normals):
     processor = validate(NormalQuantilePostProcessor(), batch(normals + 5, labels=np.zeros(200)))
     processor.on_validation_batch_end(None, None, batch(normals + 9))  # interrupted
     validate(processor, batch(normals, labels=np.zeros(200)))
-    assert processor.image_threshold.item() == pytest.approx(np.quantile(normals, 0.95), rel=1e-5)
+    assert processor.image_threshold.item() == pytest.approx(np.sort(normals)[191 - 1], rel=1e-6)
 
 
 def test_without_normalisation_labels_follow_the_raw_threshold(normals):
@@ -202,22 +209,50 @@ def test_export_gives_the_same_numbers(normals, maps):
     assert torch.equal(exported.pred_mask.squeeze(), item.pred_mask.squeeze())
 
 
-@pytest.mark.parametrize("arguments", [{"image_quantile": 0.0}, {"pixel_quantile": 1.5}])
+def test_too_few_normals_are_said(caplog):
+    processor = validate(NormalQuantilePostProcessor(), batch([0.1, 0.4, 0.2]))
+    assert processor.image_threshold.item() == pytest.approx(0.4)
+    assert processor.promise[0] == 0.25
+    assert "3 independent normal images are too few for a false-alarm rate of 0.05: it takes 19" in caplog.text
+
+
+def trainer_with(paths, groups):
+    samples = pd.DataFrame({"image_path": paths, "group": groups})
+    return SimpleNamespace(val_dataloaders=SimpleNamespace(dataset=SimpleNamespace(samples=samples)))
+
+
+def test_patients_share_a_vote_and_repeated_images_count_once(normals):
+    """60 images of 30 patients, two of them seen twice as a distributed sampler does."""
+    paths, groups = [f"{i}.png" for i in range(60)], [f"p{i // 2}" for i in range(60)]
+    processor, item = NormalQuantilePostProcessor(), batch(normals[:60])
+    item.image_path = paths
+    again = batch(normals[:2])
+    again.image_path = paths[:2]
+    processor.on_validation_epoch_start(trainer_with(paths, groups), None)
+    for each in (item, again):
+        processor.on_validation_batch_end(None, None, each)
+    processor.on_validation_epoch_end(None, None)
+    assert processor.promise[3] == 30
+    assert len(processor.normal_scores) == 60
+    assert processor.image_threshold.item() == pytest.approx(np.sort(normals[:60])[60 - 1], rel=1e-6)
+
+
+@pytest.mark.parametrize("arguments", [{"false_alarm_rate": 0.0}, {"false_alarm_rate": 1.0}, {"pixel_quantile": 1.5}])
 def test_wrong_quantiles_are_refused(arguments):
     with pytest.raises(ValueError, match="must lie in"):
         NormalQuantilePostProcessor(**arguments)
 
 
 def test_checkpoint_keeps_thresholds_and_settings(tmp_path, datamodule):
-    model = Brightness(post_processor=NormalQuantilePostProcessor(image_quantile=0.8))
+    model = Brightness(post_processor=NormalQuantilePostProcessor(false_alarm_rate=0.2))
     engine = Engine(default_root_dir=tmp_path, max_epochs=2, accelerator="cpu", devices=1, enable_progress_bar=False)
     engine.fit(model, datamodule=datamodule)
     results = engine.test(model, datamodule=datamodule)
     assert results[0]["image_AUROC"] == 1.0
     restored = Brightness.load_from_checkpoint(engine.trainer.checkpoint_callback.best_model_path)
-    assert restored.post_processor.image_quantile == 0.8
+    assert restored.post_processor.false_alarm_rate == 0.2
     for name, value in model.post_processor.state_dict().items():
-        assert torch.isfinite(value)
+        assert torch.isfinite(value).all()
         assert torch.equal(value, restored.post_processor.state_dict()[name])
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(model(images).pred_score, restored(images).pred_score)
