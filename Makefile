@@ -17,7 +17,7 @@ lint:  ## style and types
 	mypy
 
 docs:  ## links, commands and code of README and docs/
-	pytest tests/test_docs.py
+	pytest tests/test_docs.py tests/test_extending.py
 
 bench:  ## MemMC-MAE, PaDiM and PatchCore on generated images, about five minutes
 	anomalib-memmc benchmark --config configs/benchmark.yaml
