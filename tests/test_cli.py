@@ -1,4 +1,6 @@
 import os
+import runpy
+import sys
 
 import pytest
 import yaml
@@ -101,6 +103,14 @@ def test_unknown_argument_is_a_usage_error(config):
 
 def test_benchmark_without_its_file(capsys):
     assert cli.main(["benchmark", "--config", "missing.yaml"]) == 1
+    assert "missing.yaml" in capsys.readouterr().err
+
+
+def test_package_runs_as_a_module(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["anomalib_memmc", "benchmark", "--config", "missing.yaml"])
+    with pytest.raises(SystemExit) as exit_:
+        runpy.run_module("anomalib_memmc", run_name="__main__")
+    assert exit_.value.code == 1
     assert "missing.yaml" in capsys.readouterr().err
 
 

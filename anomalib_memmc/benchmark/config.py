@@ -1,4 +1,4 @@
-"""The benchmark's configuration file, and the list of jobs it stands for."""
+"""Configuration files with what they include, and the list of jobs that a benchmark's file stands for."""
 
 import hashlib
 import json
@@ -6,10 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import yaml
 from omegaconf import OmegaConf
 
+INCLUDE = "config"
 KEYS = {"output", "seeds", "base", "trainer", "data", "models"}
 MODEL_KEYS = {"class_path", "init_args", "data", "trainer"}
 
@@ -45,8 +47,28 @@ class Benchmark:
     jobs: list[Job]
 
 
+def read_config(path: str | Path) -> dict[str, Any]:
+    """Read a configuration file as anomalib's command line reads it, with what it includes.
+
+    A file may start with ``config: OTHER.yaml``, relative to its own folder: it then has the other file's values, and
+    its own on top. Its dotted keys, such as ``trainer.max_epochs: 3``, change one value each. A mapping would replace
+    what was included under its key, and is refused unless it names another class.
+
+    Args:
+        path: The YAML file.
+
+    Returns:
+        The file's values in nested mappings, without ``config``.
+
+    Raises:
+        FileNotFoundError: If the file or one that it includes does not exist.
+        ValueError: If a file is no YAML mapping, or includes itself, or a key does not fit what was included.
+    """
+    return _read(Path(path), ())
+
+
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Benchmark:
-    """Read a benchmark's configuration.
+    """Read a benchmark's configuration, which may include another as ``read_config`` says.
 
     Keys of the file: ``output`` (folder), ``seeds`` (list of integers), ``models`` (name to ``class_path`` and
     ``init_args``), ``data`` (``class_path`` and ``init_args``), ``trainer`` (arguments of Lightning's trainer), and
@@ -64,13 +86,13 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Benchmark:
         The benchmark with one job per model and seed.
 
     Raises:
-        FileNotFoundError: If the file or its base does not exist.
+        FileNotFoundError: If the file, its base or an included file does not exist.
         ValueError: If a key is unknown or missing, or a model's name is not fit for a folder's name.
     """
     path = Path(path)
-    config = _read(path, overrides)
+    config = _override(read_config(path), overrides)
     _check(config, path)
-    base = _read(path.parent / config["base"]) if "base" in config else {}
+    base = read_config(path.parent / config["base"]) if "base" in config else {}
     output = Path(config["output"])
     shared = {
         "model": base.get("model"),
@@ -124,16 +146,57 @@ def class_name(section: dict[str, Any]) -> str:
     return str(section.get("class_path", "")).rpartition(".")[-1]
 
 
-def _read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def _read(path: Path, including: tuple[Path, ...]) -> dict[str, Any]:
+    """Read a file that is included by those of ``including``, the outermost first."""
+    origin = f" ({including[-1]} includes it)" if including else ""
     if not path.is_file():
-        msg = f"The configuration file {path} does not exist."
+        msg = f"The configuration file {path} does not exist{origin}."
         raise FileNotFoundError(msg)
-    config = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
-    container = OmegaConf.to_container(config, resolve=True)
-    if not isinstance(container, dict):
+    if path.resolve() in (file.resolve() for file in including):
+        msg = f"{path} includes itself{origin}."
+        raise ValueError(msg)
+    try:
+        own = OmegaConf.to_container(OmegaConf.load(path))
+    except yaml.YAMLError as error:
+        msg = f"{path} is not valid YAML: {error}"
+        raise ValueError(msg) from error
+    if not isinstance(own, dict):
         msg = f"{path} must hold a mapping of keys to values."
         raise ValueError(msg)
-    return {str(key): value for key, value in container.items()}
+    config: dict[str, Any] = {}
+    if INCLUDE in own:
+        if next(iter(own)) != INCLUDE or not isinstance(own[INCLUDE], str):
+            msg = f"{path}: {INCLUDE} must be the first key, and name one file."
+            raise ValueError(msg)
+        config = _read(path.parent / own.pop(INCLUDE), (*including, path))
+    for key, value in own.items():
+        _put(config, str(key), value, path)
+    return config
+
+
+def _put(config: dict[str, Any], key: str, value: Any, path: Path) -> None:
+    """Set the value of a dotted key, making the mappings on its way."""
+    *parents, last = key.split(".")
+    section: Any = config
+    for parent in parents:
+        section = section.setdefault(parent, {})
+        if not isinstance(section, dict):
+            msg = f"{path}: {key}: {parent} is no mapping of keys to values, but {section!r}."
+            raise ValueError(msg)
+    included = section.get(last)
+    if isinstance(included, dict) and isinstance(value, dict) and class_name(value) in {"", class_name(included)}:
+        msg = f"{path}: {key} would replace what was set before: write {key}.{next(iter(value), 'KEY')} and so on."
+        raise ValueError(msg)
+    if last == "class_path" and section.get(last, value) != value:
+        msg = f"{path}: {key} names another class than before: give {'.'.join(parents)} as a whole."
+        raise ValueError(msg)
+    section[last] = value
+
+
+def _override(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Merge values of the form ``key.sub=value`` into a configuration, and resolve its references."""
+    merged = OmegaConf.merge(OmegaConf.create(config), OmegaConf.from_dotlist(list(overrides)))
+    return cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
 
 
 def _check(config: dict[str, Any], path: Path) -> None:

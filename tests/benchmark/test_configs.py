@@ -1,43 +1,107 @@
-"""Every configuration of the repository names classes and arguments that exist."""
+"""Every configuration of the repository names classes and arguments that exist, and the presets keep their values."""
 
 from pathlib import Path
 
 import pytest
 import yaml
 
-from anomalib_memmc.benchmark.config import load, merge
+from anomalib_memmc import cli
+from anomalib_memmc.benchmark.config import load, merge, read_config
 from anomalib_memmc.benchmark.job import build, parse
 
-CONFIGS = Path(__file__).parents[2] / "configs"
-BENCHMARKS = sorted([CONFIGS / "benchmark.yaml", *CONFIGS.glob("benchmark/*.yaml"), *CONFIGS.glob("study/*.yaml")])
+REPO = Path(__file__).parents[2]
+CONFIGS = REPO / "configs"
+BENCHMARKS = sorted([CONFIGS / "benchmark.yaml", *CONFIGS.glob("benchmark/*.yaml")])
+STUDIES = sorted(CONFIGS.glob("study/*.yaml"))
 PRESETS = sorted([*(path for path in CONFIGS.glob("*.yaml") if path not in BENCHMARKS), *CONFIGS.glob("cpu/*.yaml")])
 ABLATIONS = sorted(CONFIGS.glob("ablation/*.yaml"))
+FROZEN = yaml.safe_load((REPO / "tests" / "reference" / "presets.yaml").read_text(encoding="utf-8"))
 
 
-def sections(path):
-    config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return {name: config[name] for name in ("model", "data", "trainer") if name in config}
+def name(path):
+    return path.relative_to(CONFIGS).as_posix()
 
 
-@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
-def test_benchmarks_and_studies_parse(path):
+@pytest.fixture
+def in_repository(monkeypatch):
+    """Class paths of ``experiments`` can be imported, as in the repository's folder."""
+    monkeypatch.syspath_prepend(REPO)
+
+
+@pytest.mark.parametrize("path", BENCHMARKS + STUDIES, ids=name)
+def test_benchmarks_and_studies_parse(path, in_repository):
     jobs = load(path).jobs
     assert jobs
     for job in {job.model: job for job in jobs}.values():
         parse(job.config)
 
 
-@pytest.mark.parametrize("path", PRESETS, ids=lambda path: "-".join(path.with_suffix("").parts[-2:]))
-def test_presets_parse(path):
-    parse(sections(path))
+@pytest.mark.parametrize("path", PRESETS, ids=name)
+def test_presets_parse_and_the_command_line_reads_them_as_we_do(path, tmp_path, monkeypatch):
+    parser, ours = parse(read_config(path))
+    parser.add_argument("--config", action="config")
+    monkeypatch.chdir(tmp_path)  # includes are relative to the file, not to the current folder
+    theirs = parser.parse_args(["--config", str(path)])
+    theirs.pop("config")
+    assert theirs == ours
 
 
-@pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", ABLATIONS, ids=name)
 def test_ablations_parse_on_top_of_a_preset(path):
-    parse(merge(sections(CONFIGS / "cpu" / "covidx.yaml"), sections(path)))
+    parse(merge(read_config(CONFIGS / "cpu" / "covidx.yaml"), read_config(path)))
+
+
+def test_command_line_puts_an_ablation_and_options_on_top_of_a_preset(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    files = ["--config", str(CONFIGS / "cpu" / "folder.yaml"), "--config", str(CONFIGS / "ablation" / "mae.yaml")]
+    options = ["--model.init_args.scorer.init_args.num_masks", "4", "--data.init_args.root", "DIR"]
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["fit", "--model", "anomalib_memmc.MemMCMAE", *files, *options, "--print_config"])
+    assert exit_.value.code == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    model, data = config["model"]["init_args"], config["data"]["init_args"]
+    assert (model["memory_slots"], model["multi_level"], model["encoder_dim"], model["in_channels"]) == (
+        0,
+        False,
+        192,
+        1,
+    )
+    scorer = model["scorer"]["init_args"]
+    assert (scorer["num_masks"], scorer["cell_size"], scorer["error_map"]["init_args"]["scale"]) == (4, 4, 2)
+    assert (data["root"], data["normal_dir"], data["train_batch_size"]) == ("DIR", "train/NORMAL", 32)
+    assert (config["trainer"]["max_epochs"], config["trainer"]["precision"]) == (30, "32-true")
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=name)
+def test_presets_are_those_that_were_measured(path):
+    assert read_config(path) == FROZEN["presets"][name(path)]
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=name)
+def test_baselines_are_those_that_were_measured(path):
+    arguments = {job.model: job.config["model"]["init_args"] for job in load(path).jobs}
+    for model, measured in FROZEN["baselines"][name(path)].items():
+        assert arguments[model] == measured
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=name)
+def test_baselines_train_on_plain_images_for_one_epoch(path):
+    for job in load(path).jobs:
+        if job.model in {"PaDiM", "PatchCore"}:
+            assert job.config["data"]["init_args"]["train_augmentations"] is None
+            assert job.config["trainer"]["check_val_every_n_epoch"] == 1
+
+
+@pytest.mark.parametrize("path", [path for path in BENCHMARKS if path.parent != CONFIGS], ids=name)
+def test_benchmarks_on_real_images_compare_the_preset_and_its_ablations(path):
+    preset = read_config(path.parent / yaml.safe_load(path.read_text(encoding="utf-8"))["base"])
+    configs = {job.model: job.config for job in load(path).jobs}
+    assert configs["MemMC-MAE"] == preset
+    for model, ablation in {"MAE": "mae", "MAE+memory": "memory"}.items():
+        assert configs[model] == merge(preset, read_config(CONFIGS / "ablation" / f"{ablation}.yaml"))
 
 
 def test_training_on_frames_sees_the_shape_that_a_test_shows():
-    _, datamodule, _ = build(sections(CONFIGS / "cpu" / "hyperkvasir.yaml"))
+    _, datamodule, _ = build(read_config(CONFIGS / "cpu" / "hyperkvasir.yaml"))
     squeeze, crop = datamodule.train_augmentations.transforms
     assert squeeze.size[0] == squeeze.size[1] > crop.size[0]

@@ -1,0 +1,26 @@
+# Tasks of a developer. `make` lists them. They use the environment that is active (CONTRIBUTING.md).
+.DEFAULT_GOAL := help
+.PHONY: help test fast lint docs bench ci
+
+help:  ## list the tasks
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+test:  ## all tests
+	pytest
+
+fast:  ## the tests that take less than ten seconds each
+	pytest -m 'not slow'
+
+lint:  ## style and types
+	ruff check .
+	ruff format --check .
+	mypy
+
+docs:  ## links, commands and code of README and docs/
+	pytest tests/test_docs.py tests/test_extending.py
+
+bench:  ## MemMC-MAE, PaDiM and PatchCore on generated images, about five minutes
+	anomalib-memmc benchmark --config configs/benchmark.yaml
+
+ci:  ## what the CI does, in a fresh environment
+	.ci/run
