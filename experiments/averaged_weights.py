@@ -9,7 +9,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 import anomalib_memmc
 
 
-class MemMCMAE(anomalib_memmc.MemMCMAE):
+class AveragedMemMCMAE(anomalib_memmc.MemMCMAE):
     """MemMC-MAE with averaged weights."""
 
     def on_train_batch_end(self, *args, **kwargs):
