@@ -79,15 +79,21 @@ def build(config: Mapping[str, Any], base: type) -> Any:
     if not (isinstance(cls, type) and issubclass(cls, base)):
         msg = f"{path} is not a {base.__name__}."
         raise ValueError(msg)
-    arguments = {
-        name: build(value, Configurable) if isinstance(value, Mapping) and "class_path" in value else value
-        for name, value in config.get("init_args", {}).items()
-    }
+    arguments = {name: _revived(value) for name, value in config.get("init_args", {}).items()}
     try:
         return cls(**arguments)
     except TypeError as error:
         msg = f"{path} cannot be built of {config.get('init_args', {})}: {error}"
         raise ValueError(msg) from error
+
+
+def _revived(value: Any) -> Any:
+    """An argument with the objects that it describes, also those in a list."""
+    if isinstance(value, Mapping) and "class_path" in value:
+        return build(value, Configurable)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_revived(item) for item in value]
+    return value
 
 
 def _defaults(cls: type) -> dict[str, Any]:

@@ -59,18 +59,25 @@ class FitScorer(Callback):
         was_training = model.training
         model.eval()
         with torch.no_grad(), trainer.precision_plugin.val_step_context():
-            model.scorer.fit(model.network, _normal_images(trainer, pl_module))
+            model.scorer.fit(model.network, _NormalImages(trainer, pl_module))
         model.scorer.is_fitted.fill_(True)
         model.train(was_training)
         self._fitted_at = trainer.global_step
 
 
-def _normal_images(trainer: Trainer, pl_module: LightningModule) -> Iterator[Tensor]:
+class _NormalImages:
     """Batches of this process's share of the normal training images, pre-processed as in a validation."""
-    transform = getattr(pl_module.pre_processor, "transform", None)
-    for batch in _share(_normal_loader(trainer, transform), trainer.global_rank, trainer.world_size):
-        images = batch.image.to(pl_module.device)
-        yield cast(Any, pl_module.model).network.check(transform(images) if transform else images)
+
+    def __init__(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.pl_module = cast(Any, pl_module)
+        self.transform = getattr(pl_module.pre_processor, "transform", None)
+        self.loader = _share(_normal_loader(trainer, self.transform), trainer.global_rank, trainer.world_size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for batch in self.loader:
+            images = batch.image.to(self.pl_module.device)
+            images = self.transform(images) if self.transform else images
+            yield self.pl_module.model.network.check(images)
 
 
 def _normal_loader(trainer: Trainer, transform: Any) -> DataLoader:

@@ -142,23 +142,26 @@ class MaskedAutoencoder(Configurable, nn.Module):
         )
         return predicted.unflatten(0, visible.shape[:2])
 
-    def encode(self, images: Tensor, visible: Tensor) -> tuple[Tensor, Tensor | None]:
+    def encode(
+        self, images: Tensor, visible: Tensor, levels: tuple[int, ...] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Encode the visible patches.
 
         Args:
             images: Images (B, C, H, W), values in [0, 1].
             visible: Indices of the visible patches of each of M views (B, M, V), int64.
+            levels: Levels to return, counted from 1; None takes those that the decoder attends to.
 
         Returns:
             The encoder's normalised output: class token and visible patches (B * M, 1 + V, E); and the patch tokens of
-            the levels that the decoder attends to (L, B * M, V, E), None for a plain MAE.
+            the levels (L, B * M, V, E), None where there are none.
         """
         pixels = self.standardise(self.check(images)).to(self.patch_embed.weight.dtype)
         tokens = self.patch_embed(pixels).flatten(2).transpose(1, 2) + self.pos_embed[:, 1:]
         index = visible.flatten(1)[..., None].expand(-1, -1, tokens.shape[-1])
         tokens = tokens.gather(1, index).unflatten(1, visible.shape[1:]).flatten(0, 1)
         cls_token = (self.cls_token + self.pos_embed[:, :1]).to(tokens.dtype).expand(tokens.shape[0], -1, -1)
-        return self.encoder(torch.cat([cls_token, tokens], dim=1), self.levels)
+        return self.encoder(torch.cat([cls_token, tokens], dim=1), self.levels if levels is None else levels)
 
     def fill(self, images: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
         """Reconstruct the hidden patches of images, all images under the same masks.

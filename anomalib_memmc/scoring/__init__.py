@@ -2,12 +2,15 @@
 
 from anomalib_memmc.scoring.base import Scorer, Scores, gather
 from anomalib_memmc.scoring.error_maps import ErrorMap, MSSSIMMap, SquaredErrorMap, StructureMap
+from anomalib_memmc.scoring.fusion import FusedScorer
 from anomalib_memmc.scoring.mahalanobis import MahalanobisScorer
 from anomalib_memmc.scoring.masked import MaskedScorer
 from anomalib_memmc.scoring.reconstruction import ReconstructionScorer
+from anomalib_memmc.scoring.tokens import TokenScorer
 
 __all__ = [
     "ErrorMap",
+    "FusedScorer",
     "MSSSIMMap",
     "MahalanobisScorer",
     "MaskedScorer",
@@ -16,5 +19,6 @@ __all__ = [
     "Scores",
     "SquaredErrorMap",
     "StructureMap",
+    "TokenScorer",
     "gather",
 ]

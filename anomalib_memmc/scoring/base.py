@@ -85,7 +85,8 @@ class Scorer(Configurable, nn.Module, ABC):
 
         Args:
             network: The network with its present weights.
-            batches: Normal images (B, C, H, W) in [0, 1], without training augmentations.
+            batches: Normal images (B, C, H, W) in [0, 1], without training augmentations; they may be gone through
+                several times.
         """
 
 

@@ -1,0 +1,94 @@
+"""Several scores as one (not in the paper)."""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from anomalib_memmc.model.network import MaskedAutoencoder
+from anomalib_memmc.scoring.base import Scorer, Scores, gather
+
+_LEAST_SPREAD = 1e-6
+
+
+class FusedScorer(Scorer):
+    """Weighted mean of several scores, each standardised by what it gives normal images.
+
+    Scores that learn would be too small on the images that they have learnt from. So each is fitted to one half of the
+    normal images and standardised by the other, and fitted to all of them afterwards. Maps are standardised pixel by
+    pixel of all places alike, and fused in the same way. Before :meth:`fit` the plain weighted mean is given.
+
+    Args:
+        scorers: The scorers, at least one.
+        weights: Weight of each; None weighs all alike.
+
+    Raises:
+        ValueError: If there is no scorer, or the weights do not fit.
+    """
+
+    centre: Tensor
+    spread: Tensor
+    map_centre: Tensor
+    map_spread: Tensor
+
+    def __init__(self, scorers: list[Scorer], weights: list[float] | None = None) -> None:
+        super().__init__()
+        if not scorers:
+            msg = "FusedScorer needs at least one scorer."
+            raise ValueError(msg)
+        weights = [1.0] * len(scorers) if weights is None else list(weights)
+        if len(weights) != len(scorers) or min(weights) < 0 or sum(weights) == 0:
+            msg = f"weights must be one number >= 0 for each of {len(scorers)} scorers and not all 0, got {weights}."
+            raise ValueError(msg)
+        self.scorers = nn.ModuleList(scorers)
+        self.weights = [weight / sum(weights) for weight in weights]
+        for name, start in (("centre", 0.0), ("spread", 1.0), ("map_centre", 0.0), ("map_spread", 1.0)):
+            self.register_buffer(name, torch.full((len(scorers),), start))
+
+    def setup(self, network: MaskedAutoencoder, mask_ratio: float) -> None:
+        """Set up every scorer."""
+        for scorer in self._each():
+            scorer.setup(network, mask_ratio)
+
+    def score(self, network: MaskedAutoencoder, images: Tensor) -> Scores:
+        """Weighted mean of the standardised scores and maps; the spread over the masks is not fused."""
+        score, anomaly_map = images.new_zeros(()), images.new_zeros(())
+        for index, (scorer, weight) in enumerate(zip(self._each(), self.weights, strict=True)):
+            one = scorer.score(network, images)
+            score = score + weight * (one.pred_score - self.centre[index]) / self.spread[index]
+            anomaly_map = anomaly_map + weight * (one.anomaly_map - self.map_centre[index]) / self.map_spread[index]
+        return Scores(score, anomaly_map)
+
+    def fit(self, network: MaskedAutoencoder, batches: Iterable[Tensor]) -> None:
+        """Standardise on the half that was not learnt from, then learn from all.
+
+        Raises:
+            ValueError: If there are fewer than two images, or a scorer needs more.
+        """
+        for index, scorer in enumerate(self._each()):
+            rows = []
+            for parity in (0, 1):
+                scorer.fit(network, _half(batches, parity))
+                rows += [_moments(scorer.score(network, images)) for images in _half(batches, 1 - parity)]
+            scores, means, squares = gather(torch.cat(rows)).unbind(dim=1)
+            self.centre[index], self.spread[index] = scores.mean(), scores.std().clamp(min=_LEAST_SPREAD)
+            self.map_centre[index] = means.mean()
+            variance = squares.mean() - means.mean().square()
+            self.map_spread[index] = variance.clamp(min=_LEAST_SPREAD**2).sqrt()
+            scorer.fit(network, batches)
+            scorer.is_fitted.fill_(True)
+        self.is_fitted.fill_(True)
+
+    def _each(self) -> list[Scorer]:
+        return [scorer for scorer in self.scorers if isinstance(scorer, Scorer)]
+
+
+def _half(batches: Iterable[Tensor], parity: int) -> Iterator[Tensor]:
+    """Every other image of each batch."""
+    return (images[parity::2] for images in batches if len(images) > parity)
+
+
+def _moments(scores: Scores) -> Tensor:
+    """Score, mean of the map and mean of its square, of each image: (B, 3)."""
+    pixels = scores.anomaly_map.flatten(1)
+    return torch.stack([scores.pred_score, pixels.mean(dim=1), pixels.square().mean(dim=1)], dim=1)
