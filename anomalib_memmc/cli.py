@@ -1,4 +1,4 @@
-"""The ``anomalib-memmc`` command: anomalib's command line with the plugin registered, our benchmark and its figures."""
+"""The ``anomalib-memmc`` command: anomalib's command line with the plugin registered, and commands of its own."""
 
 import os
 import re
@@ -11,10 +11,13 @@ from lightning import seed_everything
 
 from anomalib_memmc.benchmark.command import main as benchmark
 from anomalib_memmc.benchmark.figures import main as figures
+from anomalib_memmc.benchmark.shift_test import main as shift_test
 from anomalib_memmc.instantiation import constructor_errors
 from anomalib_memmc.register import register
 
 TRACEBACK_VARIABLE = "MEMMC_TRACEBACK"
+COMMANDS = {"benchmark": benchmark, "figures": figures, "shift-test": shift_test}
+"""The plugin's own commands; all others are anomalib's."""
 
 
 class CLI(AnomalibCLI):
@@ -52,10 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        if arguments[:1] == ["benchmark"]:
-            return benchmark(arguments[1:])
-        if arguments[:1] == ["figures"]:
-            return figures(arguments[1:])
+        if arguments and arguments[0] in COMMANDS:
+            return COMMANDS[arguments[0]](arguments[1:])
         configure_logger()
         register()
         CLI(arguments)

@@ -8,13 +8,13 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from anomalib_memmc.benchmark import lite0
-from anomalib_memmc.benchmark.config import Benchmark, Job, class_name, load
+from anomalib_memmc.benchmark.config import Benchmark, Job, class_name, dotlist, load
 from anomalib_memmc.benchmark.job import CONFIG_FILE, PREDICTIONS_FILE, RESULT_FILE, parse
 from anomalib_memmc.benchmark.results import FAILED, OK, Results, Row, strata_table, table
 from anomalib_memmc.register import register
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("-c", "--config", required=True, help="the benchmark's YAML file")
     arguments, overrides = parser.parse_known_args(argv)
-    benchmark = load(arguments.config, list(_dotlist(overrides)))
+    benchmark = load(arguments.config, list(dotlist(overrides)))
     _check(benchmark)
     return run(benchmark, f"anomalib-memmc benchmark {shlex.join(argv)}")
 
@@ -202,15 +202,3 @@ def _check(benchmark: Benchmark) -> None:
         except ValueError as error:
             msg = f"model {job.model}: {error}"
             raise ValueError(msg) from error
-
-
-def _dotlist(overrides: Sequence[str]) -> Iterator[str]:
-    tokens = iter(overrides)
-    for token in tokens:
-        key, equals, value = token.partition("=")
-        if not equals:
-            value = next(tokens, "")
-        if not key.startswith("--") or not (equals or value):
-            msg = f"{token!r} is not an override: write --key.sub VALUE."
-            raise ValueError(msg)
-        yield f"{key.removeprefix('--')}={value}"

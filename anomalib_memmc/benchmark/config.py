@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -90,7 +90,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Benchmark:
         ValueError: If a key is unknown or missing, or a model's name is not fit for a folder's name.
     """
     path = Path(path)
-    config = _override(read_config(path), overrides)
+    config = override(read_config(path), overrides)
     _check(config, path)
     base = read_config(path.parent / config["base"]) if "base" in config else {}
     output = Path(config["output"])
@@ -107,6 +107,37 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Benchmark:
             for seed in config["seeds"]
         ],
     )
+
+
+def override(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Merge values of the form ``key.sub=value`` into a configuration, and resolve its references.
+
+    Args:
+        config: The configuration.
+        overrides: Values that replace its own.
+
+    Returns:
+        A new configuration.
+    """
+    merged = OmegaConf.merge(OmegaConf.create(config), OmegaConf.from_dotlist(list(overrides)))
+    return cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
+
+
+def dotlist(overrides: Sequence[str]) -> Iterator[str]:
+    """Turn command-line tokens (``--key.sub VALUE`` or ``--key.sub=VALUE``) into ``key.sub=VALUE``.
+
+    Raises:
+        ValueError: If a token is no such override.
+    """
+    tokens = iter(overrides)
+    for token in tokens:
+        key, equals, value = token.partition("=")
+        if not equals:
+            value = next(tokens, "")
+        if not key.startswith("--") or not (equals or value):
+            msg = f"{token!r} is not an override: write --key.sub VALUE."
+            raise ValueError(msg)
+        yield f"{key.removeprefix('--')}={value}"
 
 
 def merge(base: Any, override: Any) -> Any:
@@ -191,12 +222,6 @@ def _put(config: dict[str, Any], key: str, value: Any, path: Path) -> None:
         msg = f"{path}: {key} names another class than before: give {'.'.join(parents)} as a whole."
         raise ValueError(msg)
     section[last] = value
-
-
-def _override(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Merge values of the form ``key.sub=value`` into a configuration, and resolve its references."""
-    merged = OmegaConf.merge(OmegaConf.create(config), OmegaConf.from_dotlist(list(overrides)))
-    return cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
 
 
 def _check(config: dict[str, Any], path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta
+from scipy.stats import beta, betabinom
 
 
 class ConformalThreshold(NamedTuple):
@@ -92,3 +92,21 @@ def _votes(groups: ArrayLike | None, size: int) -> tuple[NDArray[np.float64], in
         msg = f"There are {size} scores, but groups of {len(index)} images."
         raise ValueError(msg)
     return 1 / counts[index], len(names)
+
+
+def alarms_by_chance(alarms: int, normals: int, rate: float, num_normals: int) -> float:
+    """How likely so many or more false alarms are, if new normal images are like those of the calibration.
+
+    The rate of a calibration is Beta distributed, so that the number of alarms is beta-binomial.
+
+    Args:
+        alarms: New normal images above the threshold.
+        normals: New normal images.
+        rate: The promised rate, as :class:`ConformalThreshold` has it.
+        num_normals: Independent normal images behind it.
+
+    Returns:
+        The probability, in [0, 1].
+    """
+    above = rate * (num_normals + 1)
+    return float(betabinom.sf(alarms - 1, normals, above, num_normals + 1 - above))
