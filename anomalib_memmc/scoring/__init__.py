@@ -2,6 +2,7 @@
 
 from anomalib_memmc.scoring.base import Scorer, Scores, gather
 from anomalib_memmc.scoring.error_maps import ErrorMap, MSSSIMMap, SquaredErrorMap, StructureMap
+from anomalib_memmc.scoring.features import FeatureScorer
 from anomalib_memmc.scoring.fusion import FusedScorer
 from anomalib_memmc.scoring.mahalanobis import MahalanobisScorer
 from anomalib_memmc.scoring.masked import MaskedScorer
@@ -10,6 +11,7 @@ from anomalib_memmc.scoring.tokens import TokenScorer
 
 __all__ = [
     "ErrorMap",
+    "FeatureScorer",
     "FusedScorer",
     "MSSSIMMap",
     "MahalanobisScorer",

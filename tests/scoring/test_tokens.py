@@ -1,9 +1,8 @@
-"""Distances of tokens against scikit-learn's, and what they must not depend on."""
+"""Distances of tokens against their definition, and what they must not depend on."""
 
 import numpy as np
 import pytest
 import torch
-from sklearn.covariance import ledoit_wolf
 
 from anomalib_memmc.configurable import build as build_component
 from anomalib_memmc.scoring import FusedScorer, MahalanobisScorer, ReconstructionScorer, Scorer, TokenScorer
@@ -30,6 +29,7 @@ def test_tokens_are_those_of_the_pass_in_which_a_patch_is_visible(build, images)
 
 @torch.no_grad()
 def test_distances_are_mahalanobis(build, images, normals):
+    """With correlations shrunk by a tenth, in float64 and by an explicit inverse."""
     model = build(scorer=TokenScorer(levels=[2], top=0.25))
     scorer, network = model.scorer, model.network
     scorer.fit(network, normals.split(7))
@@ -38,10 +38,12 @@ def test_distances_are_mahalanobis(build, images, normals):
     expected = np.zeros((3, 24))
     for place in range(24):
         mean, spread = learnt[:, place].mean(axis=0), learnt[:, place].std(axis=0)
-        covariance = ledoit_wolf((learnt[:, place] - mean) / spread)[0] + 1e-3 * np.eye(32)
+        spread = np.maximum(spread, 0.1 * np.sqrt((spread**2).mean()))
+        correlations = np.cov((learnt[:, place] - mean) / spread, rowvar=False, bias=True)
+        shrunk = 0.9 * correlations + 0.1 * np.trace(correlations) / 32 * np.eye(32)
         deviations = (tested[:, place] - mean) / spread
-        expected[:, place] = np.sqrt(np.einsum("bi,ij,bj->b", deviations, np.linalg.inv(covariance), deviations) / 32)
-    distances = scorer.distances(scorer.tokens(network, images))
+        expected[:, place] = np.sqrt(np.einsum("bi,ij,bj->b", deviations, np.linalg.inv(shrunk), deviations) / 32)
+    distances = scorer.gaussians(scorer.tokens(network, images))
     torch.testing.assert_close(distances.double(), torch.tensor(expected), rtol=1e-3, atol=1e-3)
     scores = model.score(images)
     np.testing.assert_allclose(scores.pred_score, np.sort(expected)[:, -6:].mean(axis=1), rtol=1e-3)
@@ -54,12 +56,18 @@ def test_an_unusual_patch_shows_where_it_is(build, normals):
     model.scorer.fit(model.network, normals.split(10))
     images = normals[:2].clone()
     images[:, :, 8:16, 16:24] = 3.0  # patch 6 + 2
-    distances = model.scorer.distances(model.scorer.tokens(model.network, images))
+    distances = model.scorer.gaussians(model.scorer.tokens(model.network, images))
     assert distances.argmax(dim=1).tolist() == [8, 8]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [({"levels": [4]}, "levels"), ({"top": 0.0}, "top"), ({"num_masks": 3}, "never visible")]
+    ("arguments", "message"),
+    [
+        ({"levels": [4]}, "levels"),
+        ({"top": 0.0}, "top"),
+        ({"shrinkage": 0.0}, "shrinkage"),
+        ({"num_masks": 3}, "never visible"),
+    ],
 )
 def test_bad_arguments(build, arguments, message):
     with pytest.raises(ValueError, match=message):

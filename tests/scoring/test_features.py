@@ -1,0 +1,68 @@
+"""Distances in the features of a frozen network: frozen, offline, in checkpoints and exports."""
+
+import pytest
+import torch
+
+from anomalib_memmc.configurable import build as build_component
+from anomalib_memmc.scoring import FeatureScorer, Scorer
+
+
+def random_features(**arguments):
+    """A scorer of random weights, which need no network."""
+    return FeatureScorer(layers=["blocks.1", "blocks.2"], pre_trained=False, **arguments)
+
+
+@pytest.fixture
+def normals():
+    return torch.rand(12, 3, 32, 48, generator=torch.Generator().manual_seed(3))
+
+
+@torch.no_grad()
+def test_an_unusual_place_shows_where_it_is(build, normals):
+    model = build(scorer=random_features())
+    model.scorer.fit(model.network, normals.split(5))
+    images = normals[:2].clone()
+    images[:, :, 16:, 32:] = 1.0
+    maps = model.score(images).anomaly_map
+    assert maps.shape == (2, 1, 32, 48)
+    assert (maps[:, :, 20:, 36:].mean(dim=(1, 2, 3)) > maps[:, :, :12, :24].mean(dim=(1, 2, 3))).all()
+    assert (model.score(images).pred_score > model.score(normals[:2]).pred_score).all()
+
+
+def test_nothing_of_the_masked_autoencoder_changes(build):
+    """Neither its initial weights nor its list of trained parameters."""
+    plain, scored = build(), build(scorer=random_features())
+    for name, value in plain.network.state_dict().items():
+        assert torch.equal(scored.network.state_dict()[name], value), name
+    trained = [name for name, value in scored.named_parameters() if value.requires_grad]
+    assert all(name.startswith("network.") for name in trained)
+    assert not any(module.training for module in scored.train().scorer.extractor.modules())
+
+
+@torch.no_grad()
+def test_grey_models(build):
+    model = build(scorer=random_features(), in_channels=1)
+    images = torch.rand(4, 1, 32, 48, generator=torch.Generator().manual_seed(0))
+    model.scorer.fit(model.network, [images])
+    assert torch.isfinite(model.score(images).pred_score).all()
+
+
+@torch.no_grad()
+def test_state_and_export(build, normals):
+    model = build(scorer=random_features())
+    model.scorer.fit(model.network, [normals])
+    other = build(seed=5, scorer=build_component(model.scorer.config(), Scorer))
+    other.load_state_dict(model.state_dict())
+    torch.testing.assert_close(other.score(normals).pred_score, model.score(normals).pred_score)
+    program = torch.export.export(model, (normals,)).module()
+    torch.testing.assert_close(program(normals).pred_score, model(normals).pred_score, atol=1e-4, rtol=1e-4)
+
+
+def test_nothing_is_loaded_before_the_first_fit_and_offline_says_so(build, normals, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    model = build(scorer=FeatureScorer())
+    assert not model.scorer.has_weights
+    monkeypatch.setattr("timm.create_model", lambda *_, **__: (_ for _ in ()).throw(OSError("offline")))
+    with pytest.raises(RuntimeError, match=r"weights of tf_efficientnet_lite0 cannot be had: offline"):
+        model.scorer.fit(model.network, [normals])
+    assert not model.scorer.is_fitted
