@@ -21,12 +21,16 @@ from torch import Tensor
 from anomalib_memmc.benchmark.gallery import load_job
 from anomalib_memmc.scoring import (
     ErrorMap,
+    FeatureScorer,
+    FusedScorer,
     MahalanobisScorer,
     MaskedScorer,
     MSSSIMMap,
     ReconstructionScorer,
+    Scorer,
     SquaredErrorMap,
     StructureMap,
+    TokenScorer,
 )
 from experiments.halves import first_half
 
@@ -61,6 +65,22 @@ SCORERS: dict[str, Any] = {
     "Mahalanobis, cells of 8 px": partial(MahalanobisScorer, cell_size=8),
     "Mahalanobis, cells of 16 px": partial(MahalanobisScorer, cell_size=16),
 }
+
+
+def other_scorers(masks: dict[str, Any]) -> dict[str, Scorer]:
+    """Scorers that look at more than error maps: tokens, features, and both fused with errors."""
+
+    def errors() -> Scorer:
+        return MahalanobisScorer(StructureMap(1), cell_size=4, **masks)
+
+    return {
+        "tokens, level 2": TokenScorer(levels=[2], top=1.0),
+        "tokens, level 4": TokenScorer(levels=[4], top=1.0),
+        "features, blocks.4": FeatureScorer(layers=["blocks.4"]),
+        "features, blocks.6": FeatureScorer(layers=["blocks.6"]),
+        "errors + features 6": FusedScorer([errors(), FeatureScorer(layers=["blocks.6"])]),
+        "errors + tokens 2": FusedScorer([errors(), TokenScorer(levels=[2], top=1.0)]),
+    }
 
 
 def main() -> None:
@@ -100,27 +120,33 @@ def masks_of(scorer: MaskedScorer, number: int | None, sampler: str | None) -> d
 def scores(lightning_model: Any, datamodule: Any, masks: dict[str, Any]) -> Iterator[tuple[str, str, np.ndarray]]:
     """Error map, scorer and score of every test image, for all combinations."""
     model = lightning_model.model
+    train, test = (batches_of(lightning_model, data) for data in (datamodule.train_data, datamodule.test_data))
+    for name, scorer in other_scorers(masks).items():
+        model.set_scorer(scorer)
+        scorer.fit(model.network, train)
+        values = torch.cat([scorer.score(model.network, images).pred_score for images in test])
+        yield name, "", values.numpy()
     for name, error_map in ERROR_MAPS.items():
         model.set_scorer(ReconstructionScorer(error_map, **masks))
-        train, test = (maps_of(lightning_model, data) for data in (datamodule.train_data, datamodule.test_data))
+        normals, tested = (torch.cat([model.scorer.maps(model.network, x) for x in part]) for part in (train, test))
         for score, make in SCORERS.items():
             scorer = make(error_map=error_map, **masks)
             model.set_scorer(scorer)
             if isinstance(scorer, CalibratedScorer):
-                scorer.fit_maps(train)
+                scorer.fit_maps(normals)
             elif isinstance(scorer, MahalanobisScorer):
-                scorer.fit_cells(scorer.cells(train))
-            yield name, score, scorer.reduce(test).numpy()
+                scorer.fit_cells(scorer.cells(normals))
+            yield name, score, scorer.reduce(tested).numpy()
 
 
-def maps_of(lightning_model: Any, dataset: Any) -> Tensor:
-    """Error maps of a whole data set (N, 1, H, W)."""
-    model, transform, maps = lightning_model.model, lightning_model.pre_processor.transform, []
+def batches_of(lightning_model: Any, dataset: Any) -> list[Tensor]:
+    """A whole data set as batches of images (B, C, H, W), pre-processed."""
+    network, transform, batches = lightning_model.model.network, lightning_model.pre_processor.transform, []
     for start in range(0, len(dataset), BATCH):
         items = [dataset[index] for index in range(start, min(start + BATCH, len(dataset)))]
         images = torch.stack([transform(item.image) for item in items]).as_subclass(Tensor)
-        maps.append(model.scorer.maps(model.network, model.network.check(images)))
-    return torch.cat(maps)
+        batches.append(network.check(images))
+    return batches
 
 
 if __name__ == "__main__":

@@ -28,6 +28,9 @@ from anomalib_memmc.data.io import DatasetError
 
 logger = logging.getLogger(__name__)
 
+DEFAULT_RATIO = 0.1
+ENOUGH_FOR_A_THRESHOLD = 19  # normal images: what a false-alarm rate of 5 % takes
+
 
 class MedicalDataModule(AnomalibDataModule):
     """Base of the data modules: a subclass lists its images in :meth:`_make_samples` and names its own arguments only.
@@ -46,7 +49,8 @@ class MedicalDataModule(AnomalibDataModule):
         val_split_mode: Where validation images come from: "from_train" (normals held out of the training part),
             "synthetic" (the same, half of them with a synthetic anomaly), "from_test" (taken away from the test part),
             "same_as_test" or "none".
-        val_split_ratio: Fraction of the part that validation is taken from, in (0, 1).
+        val_split_ratio: Fraction of the part that validation is taken from, in (0, 1). None takes a tenth, and of
+            a small training part the 19 images that a false-alarm rate of 5 % needs, up to a quarter.
         num_val_normal: In "from_train" and "synthetic": how many training images to hold out for validation; ``None``
             takes `val_split_ratio`.
         seed: Seed of the split, of synthetic anomalies and of generated pictures.
@@ -78,13 +82,14 @@ class MedicalDataModule(AnomalibDataModule):
         test_augmentations: Transform | None = None,
         augmentations: Transform | None = None,
         val_split_mode: ValSplitMode | str = ValSplitMode.FROM_TRAIN,
-        val_split_ratio: float = 0.1,
+        val_split_ratio: float | None = None,
         num_val_normal: int | None = None,
         seed: int = 0,
         cache: CacheMode | None = None,
         cache_size: int = 256,
         cache_dir: Path | str | None = None,
     ) -> None:
+        ratio = DEFAULT_RATIO if val_split_ratio is None else val_split_ratio
         super().__init__(
             train_batch_size=train_batch_size,
             eval_batch_size=eval_batch_size,
@@ -94,19 +99,20 @@ class MedicalDataModule(AnomalibDataModule):
             test_augmentations=test_augmentations,
             augmentations=augmentations,
             val_split_mode=val_split_mode,
-            val_split_ratio=val_split_ratio,
+            val_split_ratio=ratio,
             test_split_mode=TestSplitMode.FROM_DIR,
             seed=seed,
         )
         if self.val_split_mode == ValSplitMode.FROM_DIR:
             msg = f"{self.name} has no validation folder: use val_split_mode='from_train'."
             raise ValueError(msg)
-        if not 0 < val_split_ratio < 1:
-            msg = f"val_split_ratio must lie between 0 and 1, found {val_split_ratio}; for none: val_split_mode='none'."
+        if not 0 < ratio < 1:
+            msg = f"val_split_ratio must lie between 0 and 1, found {ratio}; for none: val_split_mode='none'."
             raise ValueError(msg)
         if num_val_normal is not None and num_val_normal < 1:
             msg = f"num_val_normal must be at least 1, found {num_val_normal}; for none: val_split_mode='none'."
             raise ValueError(msg)
+        self.is_default_ratio = val_split_ratio is None
         self.num_val_normal = num_val_normal
         self.split_seed = seed
         self.cache = ImageCache(cache, cache_size, cache_dir) if cache is not None else None
@@ -150,9 +156,10 @@ class MedicalDataModule(AnomalibDataModule):
         return self._hold_out_of_test(samples) if self.val_split_mode == ValSplitMode.FROM_TEST else samples
 
     def _hold_out_of_train(self, samples: DataFrame) -> DataFrame:
-        """Hold out `num_val_normal` training rows, or the fraction `val_split_ratio`."""
+        """Hold out `num_val_normal` training rows, or the fraction `val_split_ratio`, or enough for a threshold."""
         rows = samples.index[samples["split"] == Split.TRAIN.value]
-        count = self.num_val_normal or max(1, round(self.val_split_ratio * len(rows)))
+        least = min(ENOUGH_FOR_A_THRESHOLD, len(rows) // 4) if self.is_default_ratio else 0
+        count = self.num_val_normal or max(1, least, round(self.val_split_ratio * len(rows)))
         if count >= len(rows):
             msg = (
                 f"{self.name} has {len(rows)} training images and cannot hold {count} of them out for validation. "

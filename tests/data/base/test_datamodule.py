@@ -187,3 +187,22 @@ def test_anomalous_training_images_are_no_normal_ones(tmp_path: Path) -> None:
     assert len(datamodule.train_data) == 4
     assert [Path(path).name for path in paths] == ["2.png", "4.png"]
     assert images.shape == (2, 3, 24, 24)
+
+
+@pytest.mark.parametrize(
+    ("num_train", "arguments", "held_out"),
+    [
+        (200, {}, 20),
+        (100, {}, 19),
+        (40, {}, 10),
+        (100, {"val_split_ratio": 0.1}, 10),
+        (100, {"num_val_normal": 5}, 5),
+    ],
+)
+def test_enough_normals_are_held_out_for_a_threshold(tmp_path, num_train, arguments, held_out):
+    """A tenth, or the 19 that a false-alarm rate of 5 % needs, up to a quarter; what is asked for is kept."""
+    settings = {**TINY_PHANTOM, "num_train": num_train, **arguments}
+    settings = {key: value for key, value in settings.items() if key != "num_val_normal" or key in arguments}
+    datamodule = Phantom(root=tmp_path, **settings)
+    datamodule.setup()
+    assert len(datamodule.val_data) == held_out

@@ -27,7 +27,7 @@ def test_parts_masks_and_files(tmp_path: Path, kind: str) -> None:
     datamodule = make(tmp_path, kind)
     assert datamodule.name == "Phantom"
     assert datamodule.task == TaskType.SEGMENTATION
-    assert (len(datamodule.train_data), len(datamodule.val_data), len(datamodule.test_data)) == (9, 1, 8)
+    assert (len(datamodule.train_data), len(datamodule.val_data), len(datamodule.test_data)) == (8, 2, 8)
     batch = next(iter(datamodule.test_dataloader()))
     assert batch.image.shape == (8, 3, 48, 48)
     assert batch.gt_label.tolist() == batch.gt_mask.flatten(1).any(dim=1).tolist()
