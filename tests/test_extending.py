@@ -49,6 +49,7 @@ def folder(tmp_path, monkeypatch):
         sys.modules.pop(module, None)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_score_of_the_page_trains_tests_and_comes_back_from_its_checkpoint(folder, images):
     tiny = [text for key, value in TINY.items() for text in (f"--{key}", str(value))]

@@ -28,6 +28,7 @@ def in_repository(monkeypatch):
     monkeypatch.syspath_prepend(REPO)
 
 
+@pytest.mark.slow  # kermany's study has 23 models
 @pytest.mark.parametrize("path", BENCHMARKS + STUDIES, ids=name)
 def test_benchmarks_and_studies_parse(path, in_repository):
     jobs = load(path).jobs
