@@ -11,8 +11,9 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 from rich.console import Console
 
-from anomalib_memmc.reporting.baselines import aspect_ratio, file_bytes, laplacian_variance, mean_intensity
-from anomalib_memmc.reporting.summary import clamped_auroc, compare, render
+from anomalib_memmc.reporting.baselines import MEASURES, aspect_ratio, file_bytes
+from anomalib_memmc.reporting.comparisons import compare, judged
+from anomalib_memmc.reporting.summary import clamped_auroc, render
 
 logger = logging.getLogger(__name__)
 
@@ -23,13 +24,14 @@ class PredictionTable(Callback):
     Testing writes ``predictions.csv`` and prediction ``predict.csv`` into the run's folder
     (``trainer.default_root_dir``), replacing an older file of that name. Columns:
 
-    - ``image_path``, ``stratum`` (where the data module's samples have that column), ``gt_label`` (0 or 1, empty where
-      unknown);
+    - ``image_path``, ``stratum`` and ``group`` (where the data module's samples tell), ``gt_label`` (0 or 1, empty
+      where unknown);
     - ``pred_score`` and ``pred_label`` as the post-processor gives them, and ``raw_score``, the score before it;
-    - with ``baselines``: ``mean_intensity``, ``blur``, ``file_bytes``, ``aspect_ratio``.
+    - with ``baselines``: ``mean_intensity``, ``sharpness``, ``noise``, ``file_bytes``, ``aspect_ratio``.
 
     Where labels are known, image AUROC and average precision follow on the terminal, overall and per stratum, each
-    beside the trivial baseline that does best on the same images. They are computed from ``raw_score``: anomalib's
+    beside the trivial baseline that does best on the same images; and for each baseline that by itself separates the
+    classes, the scores' matched AUROC among images alike in it. They are computed from ``raw_score``: anomalib's
     post-processor clamps, which makes ties; the AUROC it leaves is printed too where it differs. ``raw_score`` is
     missing if the callback stands behind the model's post-processor in the trainer's list; those given to the trainer
     or the engine stand before it. Trouble with table or summary is logged and never ends the run.
@@ -130,8 +132,7 @@ class PredictionTable(Callback):
             columns["raw_score"] = raw.tolist()
         images = getattr(batch, "image", None)
         if self.baselines and isinstance(images, torch.Tensor) and images.ndim == 4:
-            columns["mean_intensity"] = mean_intensity(images).tolist()
-            columns["blur"] = laplacian_variance(images).tolist()
+            columns |= {name: measure(images).tolist() for name, measure in MEASURES.items()}
         self._rows.extend(dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
 
     def _finish(self, trainer: Trainer, filename: str) -> None:
@@ -158,9 +159,9 @@ class PredictionTable(Callback):
         table = table[~(table["image_path"].duplicated() & (table["image_path"] != ""))].reset_index(drop=True)
         for column in ("gt_label", "pred_label"):
             table[column] = table[column].astype("Int64")
-        strata = _strata(trainer)
-        if strata:
-            table.insert(1, "stratum", [strata.get(path, "") for path in table["image_path"]])
+        for column in ("group", "stratum"):
+            if known := _of_samples(trainer, column):
+                table.insert(1, column, [known.get(path, "") for path in table["image_path"]])
         if self.baselines:
             table["file_bytes"] = [file_bytes(path) if path else float("nan") for path in table["image_path"]]
             table["aspect_ratio"] = [aspect_ratio(path) if path else float("nan") for path in table["image_path"]]
@@ -170,7 +171,7 @@ class PredictionTable(Callback):
         """Print the summary, or why there is none."""
         console = Console()
         console.print()
-        comparisons = compare(table)
+        comparisons = compare(judged(table))
         if comparisons:
             console.print(render(comparisons, self.max_rows))
             clamped = clamped_auroc(table)
@@ -197,13 +198,15 @@ def _integers(labels: torch.Tensor | None, count: int) -> list[int | None]:
     return [None] * count if labels is None else labels.flatten().int().tolist()
 
 
-def _strata(trainer: Trainer) -> dict[str, str]:
-    """Stratum of each test image by its path; empty where the data module knows no strata."""
+def _of_samples(trainer: Trainer, column: str) -> dict[str, str]:
+    """A column of the test samples by image path; empty where the data module does not know it or it tells nothing."""
     samples = getattr(getattr(getattr(trainer, "datamodule", None), "test_data", None), "samples", None)
-    if not isinstance(samples, pd.DataFrame) or "stratum" not in samples.columns:
+    if not isinstance(samples, pd.DataFrame) or column not in samples.columns:
         return {}
-    strata = samples["stratum"].fillna("").astype(str)
-    return dict(zip(samples["image_path"].astype(str), strata, strict=True)) if strata.any() else {}
+    paths, values = samples["image_path"].astype(str), samples[column].fillna("").astype(str)
+    if (values.eq("") | values.eq(paths)).all():  # no name, or each image a group of its own
+        return {}
+    return dict(zip(paths, values, strict=True))
 
 
 def _gathered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,10 +1,11 @@
 """Trivial baselines: numbers no model is needed for, that may tell anomalous from normal images all the same.
 
 Where one of them separates the classes, the two were not taken alike (other hospital, other device, other file format),
-and a model may score by the same difference. Intensity and blur are measured on what the model is given, after
-resizing and cropping; size and aspect ratio on the file.
+and a model may score by the same difference. Intensity, sharpness and noise are measured on what the model is given,
+after resizing and cropping; size and aspect ratio on the file.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,11 +15,21 @@ from torch.nn import functional
 
 NAMES = {
     "mean_intensity": "mean intensity",
-    "blur": "variance of Laplacian",
+    "sharpness": "variance of Laplacian",
+    "noise": "median absolute Laplacian",
     "file_bytes": "file size in bytes",
     "aspect_ratio": "width / height of file",
 }
 """Column of the prediction table -> what it is called in print."""
+
+PROPERTIES = {
+    "mean_intensity": "mean intensity",
+    "sharpness": "sharpness",
+    "noise": "noise",
+    "file_bytes": "file size",
+    "aspect_ratio": "width / height",
+}
+"""Column of the prediction table -> the property of an image that it measures, within a sentence."""
 
 
 def mean_intensity(images: Tensor) -> Tensor:
@@ -36,17 +47,42 @@ def mean_intensity(images: Tensor) -> Tensor:
 def laplacian_variance(images: Tensor) -> Tensor:
     """Variance of the Laplacian of the channels' mean: the common measure of sharpness, low in blurred images.
 
-    The four-neighbour Laplacian, at interior pixels.
-
     Args:
         images: (B, C, H, W), any range, H and W >= 3.
 
     Returns:
         (B,), in squared units of ``images``, >= 0.
     """
+    return _laplacian(images).var(dim=1, correction=0)
+
+
+def laplacian_median(images: Tensor) -> Tensor:
+    """Median of the absolute Laplacian of the channels' mean: noise, since edges are too few to move a median.
+
+    Args:
+        images: (B, C, H, W), H and W >= 3; in [0, 1] as data modules give them.
+
+    Returns:
+        (B,), in units of ``images``, >= 0; as ``numpy.median``, the mean of the two middle values of an even number.
+    """
+    ordered = _laplacian(images).abs().sort(dim=1).values
+    middle = ordered.shape[1] // 2
+    return (ordered[:, middle] + ordered[:, -1 - middle]) / 2
+
+
+def _laplacian(images: Tensor) -> Tensor:
+    """Four-neighbour Laplacian of the channels' mean at interior pixels, (B, N)."""
     grey = images.float().mean(dim=1, keepdim=True)
     kernel = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]], device=grey.device)
-    return functional.conv2d(grey, kernel.view(1, 1, 3, 3)).var(dim=(1, 2, 3), correction=0)
+    return functional.conv2d(grey, kernel.view(1, 1, 3, 3)).flatten(1)
+
+
+MEASURES: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean_intensity": mean_intensity,
+    "sharpness": laplacian_variance,
+    "noise": laplacian_median,
+}
+"""Column of the prediction table -> how it is measured on a batch of the model's images."""
 
 
 def file_bytes(path: str | Path) -> float:

@@ -1,164 +1,132 @@
-"""How well scores tell anomalous from normal images: overall, per stratum, and beside trivial baselines."""
+"""Comparisons in print: two small tables and, where a score falls to chance among matched images, a sentence."""
 
-from dataclasses import dataclass
-
-import numpy as np
 import pandas as pd
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
-from sklearn.metrics import average_precision_score, roc_auc_score
+from rich.text import Text
+from sklearn.metrics import roc_auc_score
 
-from anomalib_memmc.reporting.baselines import NAMES
+from anomalib_memmc.metrics.matched import Estimate
+from anomalib_memmc.reporting.baselines import NAMES, PROPERTIES
+from anomalib_memmc.reporting.comparisons import Comparison, TrivialBaseline, judged
 
-
-@dataclass(frozen=True)
-class Cue:
-    """What one trivial baseline reaches on a comparison.
-
-    Attributes:
-        column: Its column in the prediction table.
-        auroc: max(a, 1 - a) for its AUROC a, in [0.5, 1]: whoever exploits it picks the better direction.
-        higher: ``True`` if anomalous images tend to the higher values, ``None`` if to neither.
-    """
-
-    column: str
-    auroc: float
-    higher: bool | None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One group of anomalous images against one group of normal images.
-
-    Attributes:
-        anomalous: Name of the anomalous group.
-        normal: Name of the normal group.
-        num_anomalous: Number of anomalous images, >= 1.
-        num_normal: Number of normal images, >= 1.
-        auroc: Area under the ROC curve of the scores, in [0, 1].
-        average_precision: Average precision, in [0, 1]; chance is the share of anomalous images.
-        cues: The trivial baselines that are known for all these images, strongest first.
-    """
-
-    anomalous: str
-    normal: str
-    num_anomalous: int
-    num_normal: int
-    auroc: float
-    average_precision: float
-    cues: tuple[Cue, ...]
-
-
-def score_column(table: pd.DataFrame) -> str:
-    """The column to judge by: the scores before post-processing where known, since clamping makes ties."""
-    return "raw_score" if "raw_score" in table.columns else "pred_score"
-
-
-def compare(table: pd.DataFrame) -> list[Comparison]:
-    """All comparisons a prediction table allows.
-
-    First all anomalous against all normal images. With strata: each stratum's anomalous images against all normals
-    and, where the stratum has normals of its own, against those; and all anomalous images against each stratum's
-    normals where normals come in several strata. Largest strata first.
-
-    Args:
-        table: One row an image, with the columns ``gt_label`` (0, 1 or missing), ``pred_score`` or ``raw_score``, and
-            where known ``stratum`` and the trivial baselines. Rows without label or finite score are left out.
-
-    Returns:
-        The comparisons; none if one of the classes is missing.
-    """
-    column = score_column(table)
-    known = table["gt_label"].notna() & np.isfinite(table[column].astype(float))
-    table = table[known]
-    is_anomalous = table["gt_label"].astype(int) == 1
-    anomalous, normal = table[is_anomalous], table[~is_anomalous]
-    if anomalous.empty or normal.empty:
-        return []
-    pairs = [("all", "all", anomalous, normal)]
-    if "stratum" in table.columns:
-        strata = [name for name in table["stratum"].value_counts().index if name]
-        for name in strata:
-            own, normals = anomalous[anomalous["stratum"] == name], normal[normal["stratum"] == name]
-            if 0 < len(own) < len(anomalous):
-                pairs.append((name, "all", own, normal))
-            if len(own) > 0 and 0 < len(normals) < len(normal):
-                pairs.append((name, name, own, normals))
-        for name in strata:
-            normals = normal[normal["stratum"] == name]
-            if 0 < len(normals) < len(normal):
-                pairs.append(("all", name, anomalous, normals))
-    return [_comparison(*pair, column=column) for pair in pairs]
-
-
-def _comparison(
-    anomalous_name: str, normal_name: str, anomalous: pd.DataFrame, normal: pd.DataFrame, *, column: str
-) -> Comparison:
-    labels = np.repeat([1, 0], [len(anomalous), len(normal)])
-    both = pd.concat([anomalous, normal])
-    scores = both[column].to_numpy(float)
-    cues = []
-    for name in NAMES:
-        values = both[name].to_numpy(float) if name in both.columns else np.array([np.nan])
-        if np.isfinite(values).all():
-            auroc = float(roc_auc_score(labels, values))
-            cues.append(Cue(name, max(auroc, 1 - auroc), None if auroc == 0.5 else auroc > 0.5))
-    return Comparison(
-        anomalous=anomalous_name,
-        normal=normal_name,
-        num_anomalous=len(anomalous),
-        num_normal=len(normal),
-        auroc=float(roc_auc_score(labels, scores)),
-        average_precision=float(average_precision_score(labels, scores)),
-        cues=tuple(sorted(cues, key=lambda cue: -cue.auroc)),
-    )
+ENOUGH_PAIRS = 200
+"""Below this number of pairs a matched AUROC stands in brackets."""
+DIRECTIONS = {True: "higher", False: "lower", None: "alike"}
 
 
 def clamped_auroc(table: pd.DataFrame) -> float | None:
-    """AUROC of the post-processed scores where post-processing changed it by 0.001 or more, else ``None``."""
+    """AUROC of the post-processed scores where post-processing changed it by 0.001 or more.
+
+    Args:
+        table: One row an image, as ``PredictionTable`` writes it.
+
+    Returns:
+        The AUROC in [0, 1], or ``None`` if it is that of the raw scores, if those are not known, or if a class is
+        missing.
+    """
     if "raw_score" not in table.columns:
         return None
-    overall = [compare(part) for part in (table, table.drop(columns="raw_score"))]
-    if not all(overall) or abs(overall[0][0].auroc - overall[1][0].auroc) < 0.001:
+    parts = [judged(part) for part in (table, table.drop(columns="raw_score"))]
+    if any(part["label"].nunique() < 2 for part in parts):
         return None
-    return overall[1][0].auroc
+    raw, clamped = (float(roc_auc_score(part["label"], part["score"])) for part in parts)
+    return clamped if abs(raw - clamped) >= 0.001 else None
 
 
 def render(comparisons: list[Comparison], max_rows: int = 12) -> Group:
     """Set comparisons and trivial baselines as two small tables for a terminal of 80 columns.
 
     Args:
-        comparisons: At least one, the overall one first, as from :func:`compare`.
+        comparisons: At least one, the overall one first, as from ``compare``.
         max_rows: Most comparisons to show.
 
     Returns:
         What ``rich`` prints.
     """
-    scores = Table(title="Image scores", title_justify="left")
-    scores.add_column("anomalous (n)", overflow="fold")
-    scores.add_column("normal (n)", overflow="fold")
-    scores.add_column("AUROC", justify="right")
-    scores.add_column("AP", justify="right")
-    scores.add_column("best trivial baseline")
-    for row in comparisons[:max_rows]:
-        best = f"{row.cues[0].auroc:.3f} {NAMES[row.cues[0].column]}" if row.cues else "-"
-        scores.add_row(
+    shown = comparisons[:max_rows]
+    parts: list[RenderableType] = [_scores(shown, len(comparisons) - len(shown))]
+    if comparisons[0].trivial:
+        parts.append(_trivial(comparisons[0]))
+    return Group(*parts, *(Text(sentence) for row in shown for sentence in warnings(row)))
+
+
+def warnings(comparison: Comparison) -> list[str]:
+    """Say where a score does no better than chance among images alike in a property that by itself separates.
+
+    Args:
+        comparison: The comparison. Of a stratum only the strongest trivial baseline counts.
+
+    Returns:
+        One sentence for each such property.
+    """
+    is_overall = (comparison.anomalous, comparison.normal) == ("all", "all")
+    trivial = comparison.trivial if is_overall else comparison.trivial[:1]
+    sentences = [sentence for baseline in trivial if baseline.separates and (sentence := _warning(baseline))]
+    if is_overall:
+        return sentences
+    return [f"{comparison.anomalous} against {comparison.normal}: {text[0].lower()}{text[1:]}" for text in sentences]
+
+
+def estimate(value: Estimate, sign: str = "") -> str:
+    """Write value ± standard error, in brackets below 200 pairs; a dash without a pair.
+
+    Args:
+        value: What to write.
+        sign: ``"+"`` writes the sign of a positive value too, as of a difference.
+
+    Returns:
+        The text, with three digits.
+    """
+    if value.pairs == 0:
+        return "-"
+    text = f"{value.value:{sign}.3f} ± {value.standard_error:.3f}"
+    return text if value.pairs >= ENOUGH_PAIRS else f"[{text}]"
+
+
+def _warning(baseline: TrivialBaseline) -> str:
+    """A sentence where the matched AUROC is at most two standard errors above chance, else nothing."""
+    matched, name = baseline.matched, PROPERTIES[baseline.column]
+    if matched.pairs == 0:
+        return f"No sick image is like a well one in {name}, so this score may be that and nothing else."
+    if matched.value - 2 * matched.standard_error > 0.5:
+        return ""
+    numbers = f"(matched AUROC {estimate(matched)}, {matched.pairs} pairs)"
+    if matched.pairs < ENOUGH_PAIRS:
+        return f"Too few sick and well images are of equal {name} to know whether this score sees more {numbers}."
+    return f"Among images of equal {name} this score does not tell sick from well {numbers}."
+
+
+def _scores(comparisons: list[Comparison], num_hidden: int) -> Table:
+    table = Table(title="Image scores", title_justify="left")
+    table.add_column("anomalous (n)", overflow="fold")
+    table.add_column("normal (n)", overflow="fold")
+    table.add_column("AUROC", justify="right")
+    table.add_column("AP", justify="right")
+    table.add_column("best trivial baseline")
+    for row in comparisons:
+        table.add_row(
             f"{row.anomalous} ({row.num_anomalous})",
             f"{row.normal} ({row.num_normal})",
             f"{row.auroc:.3f}",
             f"{row.average_precision:.3f}",
-            best,
+            f"{row.trivial[0].auroc:.3f} {NAMES[row.trivial[0].column]}" if row.trivial else "-",
         )
-    if len(comparisons) > max_rows:
-        scores.caption = f"{len(comparisons) - max_rows} more comparisons not shown"
-    if not comparisons[0].cues:
-        return Group(scores)
-    trivial = Table(title="Trivial baselines, all images", title_justify="left")
-    trivial.add_column("baseline")
-    trivial.add_column("AUROC", justify="right")
-    trivial.add_column("anomalous images are")
-    for cue in comparisons[0].cues:
-        trivial.add_row(
-            NAMES[cue.column], f"{cue.auroc:.3f}", {True: "higher", False: "lower", None: "alike"}[cue.higher]
-        )
-    return Group(scores, trivial)
+    if num_hidden:
+        table.caption = f"{num_hidden} more comparisons not shown"
+    return table
+
+
+def _trivial(overall: Comparison) -> Table:
+    table = Table(title="Trivial baselines, all images", title_justify="left")
+    table.add_column("baseline", no_wrap=True)
+    table.add_column("AUROC", justify="right")
+    table.add_column("anomalous images are")
+    table.add_column("matched AUROC of the scores", justify="right", min_width=len("[0.536 ± 0.076]"))
+    table.add_column("pairs", justify="right")
+    for baseline in overall.trivial:
+        matched = [estimate(baseline.matched), str(baseline.matched.pairs)] if baseline.separates else ["-", "-"]
+        table.add_row(NAMES[baseline.column], f"{baseline.auroc:.3f}", DIRECTIONS[baseline.higher], *matched)
+    if any(baseline.separates and baseline.matched.pairs < ENOUGH_PAIRS for baseline in overall.trivial):
+        table.caption = f"in brackets: fewer than {ENOUGH_PAIRS} pairs of images alike in the baseline"
+    return table

@@ -10,7 +10,7 @@ from helpers.brightness import Brightness, PictureData
 from sklearn.metrics import roc_auc_score
 
 from anomalib_memmc.callbacks import PredictionTable
-from anomalib_memmc.reporting.baselines import aspect_ratio, file_bytes
+from anomalib_memmc.reporting.baselines import aspect_ratio, file_bytes, laplacian_median, laplacian_variance
 
 
 def run(tmp_path, datamodule, *callbacks, model=None, fit=True):
@@ -47,6 +47,8 @@ def test_table_holds_every_test_image(tmp_path, datamodule, capsys):
         assert table["pred_score"][index] == pytest.approx(expected.pred_score.item(), abs=1e-6)
         assert table["pred_label"][index] == int(expected.pred_label.item())
         assert table["mean_intensity"][index] == pytest.approx(resized.mean().item(), abs=1e-6)
+        assert table["sharpness"][index] == pytest.approx(laplacian_variance(resized).item(), rel=1e-4)
+        assert table["noise"][index] == pytest.approx(laplacian_median(resized).item(), rel=1e-4)
         assert table["file_bytes"][index] == file_bytes(path)
         assert table["aspect_ratio"][index] == aspect_ratio(path)
     assert list(folder.glob(".predictions*")) == []
@@ -62,7 +64,7 @@ def test_a_host_that_clamps_is_judged_by_raw_scores(tmp_path, datamodule, capsys
     table = pd.read_csv(folder / "predictions.csv")
     assert (table["pred_score"] == 1).sum() > 1
     assert table["raw_score"].is_unique
-    assert "blur" not in table.columns
+    assert "sharpness" not in table.columns
 
 
 def test_behind_the_post_processor_there_is_no_raw_score(tmp_path, datamodule):
@@ -74,6 +76,18 @@ def test_behind_the_post_processor_there_is_no_raw_score(tmp_path, datamodule):
     table = pd.read_csv(folder / "predictions.csv")
     assert "raw_score" not in table.columns
     assert table["pred_score"].between(0, 1).all()
+
+
+def test_groups_are_noted_where_they_say_something(tmp_path, picture_parts):
+    test = picture_parts["test"]
+    test["group"] = test["image_path"]  # each image a group of its own
+    _, folder = run(tmp_path, PictureData(picture_parts), PredictionTable(), fit=False)
+    assert "group" not in pd.read_csv(folder / "predictions.csv").columns
+    test["group"] = [f"{index // 3:04d}" for index in range(len(test))]
+    _, folder = run(tmp_path, PictureData(picture_parts), PredictionTable(), fit=False)
+    table = pd.read_csv(folder / "predictions.csv", dtype=str)
+    assert table["group"].tolist() == test["group"].tolist()
+    assert table.columns[:3].tolist() == ["image_path", "stratum", "group"]
 
 
 def test_second_test_starts_anew_and_prediction_has_its_own_file(tmp_path, datamodule, picture_parts):
