@@ -15,8 +15,10 @@ import pandas as pd
 
 from anomalib_memmc.benchmark import lite0
 from anomalib_memmc.benchmark.config import Benchmark, Job, class_name, dotlist, load
-from anomalib_memmc.benchmark.job import CONFIG_FILE, PREDICTIONS_FILE, RESULT_FILE, parse
-from anomalib_memmc.benchmark.results import FAILED, OK, Results, Row, strata_table, table
+from anomalib_memmc.benchmark.job import CONFIG_FILE, RESULT_FILE, TABLE_FILE, data_root, parse
+from anomalib_memmc.benchmark.predictions import Predictions, read
+from anomalib_memmc.benchmark.results import FAILED, OK, RESULTS_FILE, Results, Row, job_name
+from anomalib_memmc.benchmark.tables import matched_table, strata_table, table
 from anomalib_memmc.register import register
 
 LOG_FILE = "log.txt"
@@ -60,20 +62,24 @@ def run(benchmark: Benchmark, command: str = "") -> int:
         The exit code: 0 if every job has a result, else 1.
     """
     benchmark.output.mkdir(parents=True, exist_ok=True)
-    results = Results(benchmark.output / "results.csv")
+    results, predictions = Results(benchmark.output / RESULTS_FILE), Predictions(benchmark.output)
     rows = []
     for number, job in enumerate(benchmark.jobs, start=1):
         print(f"[{number}/{len(benchmark.jobs)}] {job.model}, seed {job.seed}: ", end="", flush=True)
         row = results.find(job)
         if row is not None and row["status"] == OK:
+            if job.folder.name not in predictions:
+                collect(job, predictions)
             print("finished before")
         else:
             started = time.perf_counter()
             row = run_job(job, benchmark.output / "weights")
+            if row["status"] == OK:
+                collect(job, predictions)
             results.put(row)
             print(f"{row['status']} after {time.perf_counter() - started:.0f} s")
         rows.append(row)
-    return report(rows, benchmark.output, command)
+    return report(rows, predictions, command)
 
 
 def run_job(job: Job, weights: Path) -> Row:
@@ -107,6 +113,18 @@ def run_job(job: Job, weights: Path) -> Row:
     }
 
 
+def collect(job: Job, predictions: Predictions) -> None:
+    """Take a job's predictions, where it left any, into those of the benchmark.
+
+    Args:
+        job: The job.
+        predictions: The benchmark's predictions.
+    """
+    path = job.folder / TABLE_FILE
+    if path.is_file():
+        predictions.put(job.folder.name, read(path, data_root(job.config)))
+
+
 def start(folder: Path, environment: dict[str, str], log: Path) -> int:
     """Run a folder's job in a new process and wait for it.
 
@@ -123,12 +141,12 @@ def start(folder: Path, environment: dict[str, str], log: Path) -> int:
         return subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False).returncode
 
 
-def report(rows: Sequence[Row], output: Path, command: str = "") -> int:
-    """Print the tables and what failed, and write the tables to ``table.md``.
+def report(rows: Sequence[Row], predictions: Predictions, command: str = "") -> int:
+    """Print the tables and what failed, and write the tables to ``table.md`` beside the predictions.
 
     Args:
         rows: One row per job.
-        output: The benchmark's folder.
+        predictions: The predictions of these jobs, as far as they finished.
         command: The command line.
 
     Returns:
@@ -136,7 +154,10 @@ def report(rows: Sequence[Row], output: Path, command: str = "") -> int:
     """
     commits = dict.fromkeys(row["commit"] for row in rows if row.get("commit"))
     origin = ", ".join([*([f"`{command}`"] if command else []), *(f"commit {commit}" for commit in commits)])
-    text = "\n\n".join(part for part in (origin, table(rows), strata_table(_predictions(rows))) if part)
+    by_model = _by_model(rows, predictions)
+    parts = (origin, table(rows), strata_table(by_model), matched_table(by_model))
+    text = "\n\n".join(part for part in parts if part)
+    output = predictions.path.parent
     (output / "table.md").write_text(text + "\n", encoding="utf-8")
     print(f"\n{text}\n\nResults: {output}")
     failed = [row for row in rows if row["status"] != OK]
@@ -146,13 +167,12 @@ def report(rows: Sequence[Row], output: Path, command: str = "") -> int:
     return 1 if failed else 0
 
 
-def _predictions(rows: Sequence[Row]) -> dict[str, list[pd.DataFrame]]:
-    """Read the predictions of every finished job, model by model."""
+def _by_model(rows: Sequence[Row], predictions: Predictions) -> dict[str, list[pd.DataFrame]]:
+    """Predictions of every finished job, model by model."""
     tables: dict[str, list[pd.DataFrame]] = {}
     for row in rows:
-        path = Path(row["folder"]) / PREDICTIONS_FILE
-        if row["status"] == OK and path.is_file():
-            tables.setdefault(row["model"], []).append(pd.read_csv(path))
+        if row["status"] == OK and job_name(row) in predictions:
+            tables.setdefault(row["model"], []).append(predictions.of(job_name(row)))
     return tables
 
 

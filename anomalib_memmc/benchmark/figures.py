@@ -1,8 +1,10 @@
 """The ``figures`` command: pictures of finished benchmarks, from their results, predictions and checkpoints."""
 
 import argparse
+import math
 import re
 from collections.abc import Sequence
+from io import BytesIO
 from itertools import cycle
 from pathlib import Path
 from statistics import mean
@@ -10,15 +12,18 @@ from statistics import mean
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from anomalib_memmc.benchmark.gallery import draw_gallery
-from anomalib_memmc.benchmark.job import PREDICTIONS_FILE
-from anomalib_memmc.benchmark.results import OK, Results, Row, mean_spread
-from anomalib_memmc.reporting.summary import score_column
+from anomalib_memmc.benchmark.predictions import Predictions
+from anomalib_memmc.benchmark.results import RESULTS_FILE, Row, finished, job_name
+from anomalib_memmc.benchmark.tables import mean_spread
 
 COLOURS = ("#8c8c8c", "#4d4d4d", "#9ecae1", "#4292c6", "#d94801", "#756bb1", "#31a354")
 """Models in the order of the table: greys for the usual two baselines, blues and orange for the ablation."""
+
+METRICS_A_LINE = 8
 
 
 def main(argv: Sequence[str]) -> int:
@@ -65,7 +70,8 @@ def draw(folder: Path, output: Path, gallery: str | None = None) -> list[Path]:
         ValueError: If no job has finished, or none of the gallery's model.
     """
     rows = finished(folder)
-    predictions = {model: [read_predictions(folder, row) for row in own] for model, own in rows.items()}
+    tables = Predictions(folder)
+    predictions = {model: [tables.of(job_name(row)) for row in own] for model, own in rows.items()}
     name = folder.resolve().name
     figures = {
         "roc": roc_figure(predictions, name),
@@ -74,55 +80,24 @@ def draw(folder: Path, output: Path, gallery: str | None = None) -> list[Path]:
     }
     if gallery:
         if gallery not in rows:
-            msg = f"{folder / 'results.csv'}: no finished job of {gallery!r}; there are {', '.join(rows)}."
+            msg = f"{folder / RESULTS_FILE}: no finished job of {gallery!r}; there are {', '.join(rows)}."
             raise ValueError(msg)
-        row = rows[gallery][0]
-        figures["gallery"] = draw_gallery(job_folder(folder, row), read_predictions(folder, row), f"{name}, {gallery}")
+        job = job_name(rows[gallery][0])
+        figures["gallery"] = draw_gallery(folder / job, tables.of(job), f"{name}, {gallery}")
     paths = []
     for kind, figure in figures.items():
         paths.append(output / f"{name}-{kind}.png")
-        figure.savefig(paths[-1], bbox_inches="tight")
+        save(figure, paths[-1])
     return paths
 
 
-def finished(folder: Path) -> dict[str, list[Row]]:
-    """Read the finished jobs of a benchmark, model by model in the order of ``results.csv``.
-
-    Raises:
-        FileNotFoundError: If the folder holds no ``results.csv``.
-        ValueError: If no job has finished.
-    """
-    path = folder / "results.csv"
-    if not path.is_file():
-        msg = f"{path} does not exist; give the output folder of a benchmark."
-        raise FileNotFoundError(msg)
-    rows: dict[str, list[Row]] = {}
-    for row in Results(path).rows:
-        if row["status"] == OK:
-            rows.setdefault(row["model"], []).append(row)
-    if not rows:
-        msg = f"{path}: no job has finished."
-        raise ValueError(msg)
-    return rows
-
-
-def job_folder(folder: Path, row: Row) -> Path:
-    """Return a job's folder, also where the benchmark's folder was moved or copied."""
-    return folder / f"{row['model']}-seed{row['seed']}"
-
-
-def read_predictions(folder: Path, row: Row) -> pd.DataFrame:
-    """Read a job's predictions: ``gt_label`` (0, 1) and ``score``, higher = more anomalous, among other columns.
-
-    Raises:
-        FileNotFoundError: If there are none.
-    """
-    path = job_folder(folder, row) / PREDICTIONS_FILE
-    if not path.is_file():
-        msg = f"{path} does not exist; run the benchmark again, or delete the job's row in {folder / 'results.csv'}."
-        raise FileNotFoundError(msg)
-    table = pd.read_csv(path)
-    return table.assign(score=table[score_column(table)])
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG file of at most 256 colours, a third of the size of one of all colours."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", bbox_inches="tight")
+    with Image.open(buffer) as image:
+        palette = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    palette.save(path, optimize=True)
 
 
 def roc_figure(predictions: dict[str, list[pd.DataFrame]], title: str) -> Figure:
@@ -131,9 +106,9 @@ def roc_figure(predictions: dict[str, list[pd.DataFrame]], title: str) -> Figure
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="0.8", linewidth=1, zorder=0)
     for (model, tables), colour in zip(predictions.items(), cycle(COLOURS), strict=False):
-        aurocs = [roc_auc_score(table["gt_label"], table["score"]) for table in tables]
+        aurocs = [roc_auc_score(table["label"], table["score"]) for table in tables]
         for index, table in enumerate(tables):
-            false_positive, true_positive, _ = roc_curve(table["gt_label"], table["score"])
+            false_positive, true_positive, _ = roc_curve(table["label"], table["score"])
             label = f"{model}  {mean_spread(aurocs, 3)}" if index == 0 else None
             axes.plot(false_positive, true_positive, color=colour, linewidth=1.3, alpha=0.9, label=label)
     axes.set(xlabel="false positive rate", ylabel="true positive rate", title=f"{title}: ROC, all test images")
@@ -151,7 +126,7 @@ def histogram_figure(predictions: dict[str, list[pd.DataFrame]], title: str) -> 
         low, high = table["score"].quantile([0, 0.99])
         bins = [low + (high - low) * step / 30 for step in range(31)]
         for label, colour, name in ((0, "#4292c6", "normal"), (1, "#d94801", "anomalous")):
-            scores = table.loc[table["gt_label"] == label, "score"].clip(upper=high)
+            scores = table.loc[table["label"] == label, "score"].clip(upper=high)
             axes.hist(scores, bins=bins, color=colour, alpha=0.6, weights=[1 / len(scores)] * len(scores), label=name)
         axes.set(title=model, xlabel="score", yticks=[])
         axes.tick_params(labelsize=7)
@@ -164,25 +139,28 @@ def histogram_figure(predictions: dict[str, list[pd.DataFrame]], title: str) -> 
 
 
 def metrics_figure(rows: dict[str, list[Row]], title: str) -> Figure:
-    """Draw every image and pixel metric as bars, one a model, with the seeds as dots."""
-    names = [name for name in next(iter(rows.values()))[0] if re.match("image_|pixel_", name)]
+    """Draw every image and pixel metric and every matched AUROC as bars, one a model, with the seeds as dots."""
+    names = [name for name in next(iter(rows.values()))[0] if re.match("image_|pixel_|.*_matched_AUROC$", name)]
     names = [name for name in names if all(row.get(name) for own in rows.values() for row in own)]
     if not names:
         msg = f"{title}: the finished jobs have no metric in common."
         raise ValueError(msg)
-    figure = _figure(1.9 * len(names) + 1.2, 3.0)
+    lines = math.ceil(len(names) / METRICS_A_LINE)
+    columns = math.ceil(len(names) / lines)
+    figure = _figure(1.9 * columns + 1.2, 2.6 * lines + 0.4)
     for index, name in enumerate(names):
-        axes = figure.add_subplot(1, len(names), index + 1)
+        axes = figure.add_subplot(lines, columns, index + 1)
         for position, ((model, own), colour) in enumerate(zip(rows.items(), cycle(COLOURS), strict=False)):
             values = [float(row[name]) for row in own]
             axes.bar(position, mean(values), color=colour, label=model)
             axes.plot([position] * len(values), values, "k_", markersize=7)
-        axes.set(title=name.replace("_", " "), xticks=[], ylim=(0, 1))
+        axes.set_title(name.replace("_matched", "\nmatched").replace("_", " "), fontsize=11)
+        axes.set(xticks=[], ylim=(0, 1))
         axes.tick_params(labelsize=7)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=len(labels), fontsize=8, frameon=False)
     figure.suptitle(f"{title}: mean over the seeds, each seed a line", fontsize=10)
-    figure.tight_layout(rect=(0, 0.08, 1, 1))
+    figure.tight_layout(rect=(0, 0.08 / lines, 1, 1))
     return figure
 
 

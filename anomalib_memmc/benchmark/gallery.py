@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torchvision.tv_tensors import Mask
 
 from anomalib_memmc.benchmark.job import CONFIG_FILE, build
+from anomalib_memmc.benchmark.predictions import relative_paths
 from anomalib_memmc.callbacks.reconstructions import reconstruction_rows
 from anomalib_memmc.register import register
 from anomalib_memmc.reporting.pictures import draw_reconstructions
@@ -22,7 +23,7 @@ def draw_gallery(folder: Path, predictions: pd.DataFrame, title: str) -> Figure:
 
     Args:
         folder: A job's folder with its configuration and checkpoint; the data set must be where it was.
-        predictions: The job's predictions with ``image_path``, ``gt_label`` and ``score``.
+        predictions: The job's predictions with ``path``, ``label`` and ``score``.
         title: Line above the picture.
 
     Returns:
@@ -37,7 +38,8 @@ def draw_gallery(folder: Path, predictions: pd.DataFrame, title: str) -> Figure:
         msg = f"{type(model).__name__} reconstructs nothing: a gallery needs a masked autoencoder."
         raise ValueError(msg)
     dataset = datamodule.test_data
-    index_of = {str(path): index for index, path in enumerate(dataset.samples["image_path"])}
+    paths = relative_paths(dataset.samples["image_path"], getattr(datamodule, "root", None))
+    index_of = {path: index for index, path in enumerate(paths)}
     items = [_item(dataset[index_of[case]], model) for case in choose_cases(predictions)]
     with torch.no_grad():
         rows = reconstruction_rows(model, items)
@@ -87,7 +89,7 @@ def choose_cases(predictions: pd.DataFrame, per_kind: int = CASES_PER_KIND) -> l
     """Paths of the anomalous images with the highest and the lowest scores, then of the normal ones, best first.
 
     Args:
-        predictions: Table with ``image_path``, ``gt_label`` (0 or 1) and ``score``.
+        predictions: Table with ``path``, ``label`` (0 or 1) and ``score``.
         per_kind: Images of each of the four kinds.
 
     Returns:
@@ -95,7 +97,7 @@ def choose_cases(predictions: pd.DataFrame, per_kind: int = CASES_PER_KIND) -> l
     """
     paths = []
     for label in (1, 0):
-        ordered = predictions[predictions["gt_label"] == label].sort_values("score", ascending=label == 0)
+        ordered = predictions[predictions["label"] == label].sort_values("score", ascending=label == 0)
         chosen = pd.concat([ordered.head(per_kind), ordered.tail(per_kind)])
-        paths += chosen["image_path"].drop_duplicates().astype(str).tolist()
+        paths += chosen["path"].drop_duplicates().astype(str).tolist()
     return paths

@@ -11,7 +11,6 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from anomalib.data import AnomalibDataModule
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
@@ -20,16 +19,17 @@ from lightning import Trainer, seed_everything
 
 from anomalib_memmc.benchmark import lite0
 from anomalib_memmc.benchmark.config import merge
+from anomalib_memmc.benchmark.predictions import read
 from anomalib_memmc.callbacks import PredictionTable
 from anomalib_memmc.instantiation import constructor_errors
 from anomalib_memmc.model import MemMCMAE
 from anomalib_memmc.model.post_processor import NormalQuantilePostProcessor
 from anomalib_memmc.register import register
-from anomalib_memmc.reporting.summary import compare
+from anomalib_memmc.reporting.comparisons import compare
 
 CONFIG_FILE = "job.json"
 RESULT_FILE = "result.json"
-PREDICTIONS_FILE = "predictions.csv"
+TABLE_FILE = "predictions.csv"
 
 
 def main(folder: Path) -> None:
@@ -59,8 +59,8 @@ def run(config: dict[str, Any], seed: int, folder: Path) -> dict[str, float]:
         folder: Folder for checkpoint and predictions.
 
     Returns:
-        Every test metric, ``image_AP``, ``fit_seconds``, ``test_seconds``, and ``peak_memory_mb``, the resident memory
-        of this process.
+        Every test metric, what :func:`evidence` adds, ``fit_seconds``, ``test_seconds``, and ``peak_memory_mb``, the
+        resident memory of this process.
     """
     register()
     seed_everything(seed, workers=True)
@@ -72,10 +72,10 @@ def run(config: dict[str, Any], seed: int, folder: Path) -> dict[str, float]:
     fitted = time.perf_counter()
     (metrics,) = engine.test(model, datamodule=datamodule)
     tested = time.perf_counter()
-    predictions = shutil.copy(Path(engine.trainer.default_root_dir) / PREDICTIONS_FILE, folder)
+    predictions = shutil.copy(Path(engine.trainer.default_root_dir) / TABLE_FILE, folder)
     return {
         **metrics,
-        **average_precision(Path(predictions)),
+        **evidence(Path(predictions)),
         "fit_seconds": fitted - started,
         "test_seconds": tested - fitted,
         "peak_memory_mb": peak_memory_mb(),
@@ -88,17 +88,22 @@ def with_seed(config: dict[str, Any], seed: int) -> dict[str, Any]:
     return merge(config, {"model": {"init_args": {"seed": seed}}}) if "seed" in arguments else config
 
 
-def average_precision(predictions: Path) -> dict[str, float]:
-    """Compute the average precision of the image scores.
+def evidence(predictions: Path) -> dict[str, float]:
+    """Compute what the predictions tell beyond the test metrics.
 
     Args:
         predictions: The file written by ``PredictionTable``.
 
     Returns:
-        ``image_AP``, or nothing if the test set does not hold both normal and anomalous images.
+        ``image_AP``, the average precision, and ``<nuisance>_matched_AUROC`` for each trivial baseline with images of
+        both classes alike in it; nothing if the test set does not hold both normal and anomalous images.
     """
-    comparisons = compare(pd.read_csv(predictions))
-    return {"image_AP": comparisons[0].average_precision} if comparisons else {}
+    comparisons = compare(read(predictions))
+    if not comparisons:
+        return {}
+    matched = {f"{row.column}_matched_AUROC": row.matched for row in comparisons[0].trivial}
+    values = {name: matched.value for name, matched in sorted(matched.items()) if matched.pairs > 0}
+    return {"image_AP": comparisons[0].average_precision, **values}
 
 
 def build(config: dict[str, Any]) -> tuple[AnomalibModule, AnomalibDataModule, dict[str, Any]]:
@@ -153,6 +158,21 @@ def parse(config: dict[str, Any]) -> tuple[ArgumentParser, Namespace]:
         return parser, parser.parse_object(deepcopy(config))  # jsonargparse changes what it parses
     except ArgumentError as error:
         raise ValueError(str(error)) from error
+
+
+def data_root(config: dict[str, Any]) -> str | None:
+    """Folder of the data set that a job's configuration names, or that its data module takes without a name.
+
+    Args:
+        config: Sections ``model``, ``data`` and ``trainer`` as for anomalib's command line.
+
+    Returns:
+        The folder; ``None`` where the data module has no ``root``.
+    """
+    register()
+    _, parsed = parse(config)
+    root = parsed.data.init_args.get("root")
+    return None if root is None else str(root)
 
 
 def peak_memory_mb() -> float:

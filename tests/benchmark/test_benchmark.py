@@ -9,13 +9,16 @@ import pandas as pd
 import pytest
 import timm
 import yaml
+from helpers.tables import prediction_table, small_table
 from PIL import Image
 
 from anomalib_memmc.benchmark import command, job, lite0
 from anomalib_memmc.benchmark.config import load, merge
 from anomalib_memmc.benchmark.gallery import choose_cases
-from anomalib_memmc.benchmark.results import Results, strata_table, table
+from anomalib_memmc.benchmark.predictions import Predictions
+from anomalib_memmc.benchmark.results import Results
 from anomalib_memmc.cli import main
+from anomalib_memmc.reporting.comparisons import compare, judged
 
 PADIM = {
     "class_path": "anomalib.models.Padim",
@@ -121,6 +124,9 @@ def test_two_models_two_seeds_and_resume(folder, started, capsys):
         assert row["torch"]
         assert len(row["config_hash"]) == 12
         assert Path(row["folder"], "predictions.csv").is_file()
+        assert float(row["aspect_ratio_matched_AUROC"]) == pytest.approx(
+            float(row["image_AUROC"]), abs=1e-6
+        )  # all square
     text = Path("out/table.md").read_text()
     assert text in capsys.readouterr().out
     assert text.startswith("`anomalib-memmc benchmark --config benchmark.yaml`")
@@ -128,7 +134,17 @@ def test_two_models_two_seeds_and_resume(folder, started, capsys):
     assert "image AUROC" in text
     assert " ± " in text
 
+    predictions = Predictions(Path("out"))
+    assert predictions.table["job"].unique().tolist() == started
+    job = pd.read_csv("out/B-seed1/predictions.csv")
+    assert predictions.of("B-seed1")["score"].tolist() == job["raw_score"].tolist()
+    assert [str(Path("datasets/Phantom", path)) for path in predictions.of("A-seed0")["path"]] == job[
+        "image_path"
+    ].tolist()
+
+    Path("out/predictions.parquet").unlink()
     assert run() == 0  # nothing is run again
+    assert Predictions(Path("out")).table.equals(predictions.table)  # as after an interruption
     assert len(started) == 4
     assert run("--models.B.init_args.memory_slots", "3") == 0  # only what changed is run again, in place of the old
     assert started[4:] == ["B-seed0", "B-seed1"]
@@ -181,6 +197,18 @@ def test_job_in_a_process_of_its_own(tmp_path):
     assert command.start(tmp_path, dict(os.environ), log) == 1
     assert "NoSuchModel" in json.loads((tmp_path / "result.json").read_text())["error"]
     assert "Traceback" in log.read_text()
+
+
+def test_evidence_of_a_jobs_predictions(tmp_path):
+    table = prediction_table().assign(image_path=[f"{index}.png" for index in range(70)])
+    table.to_csv(tmp_path / "predictions.csv", index=False)
+    (overall, *_) = compare(judged(table))
+    assert job.evidence(tmp_path / "predictions.csv") == {
+        "image_AP": pytest.approx(overall.average_precision),
+        "mean_intensity_matched_AUROC": pytest.approx(overall.trivial[1].matched.value),
+    }  # nothing of the shape, in which no two images of both classes are alike, nor of sizes that are not all known
+    table[:40].to_csv(tmp_path / "predictions.csv", index=False)
+    assert job.evidence(tmp_path / "predictions.csv") == {}
 
 
 def test_killed_job_shows_the_end_of_its_log(folder, monkeypatch, capsys):
@@ -241,24 +269,6 @@ def test_merge_keeps_the_arguments_of_classes_apart():
     assert merge(None, base) == base
 
 
-def predictions(scores, strata=("a", "a", "b", "", "")):
-    table = pd.DataFrame({"gt_label": [1, 1, 1, 0, 0], "raw_score": scores, "mean_intensity": [1, 2, 3, 4, 5]})
-    return table.assign(stratum=strata)
-
-
-def test_strata_table_has_models_over_seeds_and_trivial_baselines():
-    text = strata_table({"A": [predictions([5, 4, 3, 2, 1]), predictions([5, 4, 1, 2, 3])]})
-    head, _, model, trivial = text.splitlines()
-    assert head == "| Image AUROC | all (3) against all (2) | a (2) against all (2) | b (1) against all (2) |"
-    assert model == "| A | 0.833 ± 0.236 | 1.000 ± 0.000 | 0.500 ± 0.707 |"
-    assert trivial == "| *mean intensity* | 1.000 | 1.000 | 1.000 |"
-
-
-def test_strata_table_needs_both_classes():
-    assert strata_table({"A": [predictions([5, 4, 3, 2, 1]).iloc[:3]]}) == ""
-    assert strata_table({}) == ""
-
-
 def test_figures_of_a_finished_benchmark(folder, started, capsys):
     assert run() == 0
     capsys.readouterr()
@@ -276,24 +286,21 @@ def test_figures_of_a_finished_benchmark(folder, started, capsys):
     [
         (["nowhere"], r"nowhere/results.csv does not exist"),
         (["out", "--gallery", "C"], r"no finished job of 'C'; there are A"),
+        (["bare"], r"bare/predictions.parquet has no predictions of A-seed0; run the benchmark again"),
     ],
 )
 def test_figures_say_what_is_missing(folder, capsys, arguments, message):
-    Path("out/A-seed0").mkdir(parents=True)
-    Path("out/results.csv").write_text("model,seed,status,image_AUROC\nA,0,ok,0.5\n")
-    predictions([5, 4, 3, 2, 1]).to_csv("out/A-seed0/predictions.csv")
+    for name in ("out", "bare"):
+        Path(name).mkdir()
+        Path(name, "results.csv").write_text("model,seed,status,image_AUROC\nA,0,ok,0.5\n")
+    Predictions(Path("out")).put("A-seed0", small_table([5, 4, 3, 2, 1]))
     assert main(["figures", *arguments]) == 1
     assert re.search(message, capsys.readouterr().err)
 
 
 def test_gallery_takes_the_extremes_of_both_kinds():
-    table = pd.DataFrame({"image_path": list("abcdef"), "gt_label": [1, 1, 1, 0, 0, 0], "score": [1, 3, 2, 6, 4, 5]})
+    table = pd.DataFrame({"path": list("abcdef"), "label": [1, 1, 1, 0, 0, 0], "score": [1, 3, 2, 6, 4, 5]})
     assert choose_cases(table, per_kind=1) == ["b", "a", "e", "d"]
-
-
-def test_table_of_one_seed_has_no_spread():
-    row = {"model": "A", "seed": "0", "status": "ok", "image_AUROC": "0.51234", "fit_seconds": "2.4"}
-    assert table([row]).splitlines()[-1] == "| A | 1 | 0.512 | 2 | - | - |"
 
 
 def test_results_survive_new_columns(tmp_path):
