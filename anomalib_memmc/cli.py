@@ -10,13 +10,14 @@ from anomalib.loggers import configure_logger
 from lightning import seed_everything
 
 from anomalib_memmc.benchmark.command import main as benchmark
+from anomalib_memmc.benchmark.compare import main as compare
 from anomalib_memmc.benchmark.figures import main as figures
 from anomalib_memmc.benchmark.shift_test import main as shift_test
 from anomalib_memmc.instantiation import constructor_errors
 from anomalib_memmc.register import register
 
 TRACEBACK_VARIABLE = "MEMMC_TRACEBACK"
-COMMANDS = {"benchmark": benchmark, "figures": figures, "shift-test": shift_test}
+COMMANDS = {"benchmark": benchmark, "compare": compare, "figures": figures, "shift-test": shift_test}
 """The plugin's own commands; all others are anomalib's."""
 
 
