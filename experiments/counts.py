@@ -1,6 +1,6 @@
 """Counts that docs/ names: images, patients and ScopeGuide boxes of two test parts, and how often masks hide a patch.
 
-    python benchmarks/counts.py NIH_CXR_DIR HYPER_KVASIR_DIR
+    python -m experiments.counts NIH_CXR_DIR HYPER_KVASIR_DIR
 
 Both are folders as the benchmarks' configurations take them.
 """
@@ -8,12 +8,14 @@ Both are folders as the benchmarks' configurations take them.
 import argparse
 from pathlib import Path
 
+import pandas as pd
+
 from anomalib_memmc import CovidX, HyperKvasir
 from anomalib_memmc.data.hyperkvasir.scopeguide import has_scopeguide_box
-from anomalib_memmc.model.masking import mask_bank
+from anomalib_memmc.model.masking import seeded_masks
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("nih_cxr", type=Path)
     parser.add_argument("hyper_kvasir", type=Path)
@@ -24,11 +26,11 @@ def main():
     for name, frames in {"normal test frames": normal, "polyps": polyps}.items():
         print(f"Hyper-Kvasir: {frames['image_path'].map(has_scopeguide_box).sum()} of {len(frames)} {name} with a box")
     for sampler in ("complementary", "random"):
-        hidden = mask_bank(8, 64, 0.75, sampler, 0).sum(dim=0)
+        hidden = seeded_masks(8, 64, 0.75, sampler, 0).sum(dim=0)
         print(f"8 {sampler} masks hide each of 64 patches {hidden.min()} to {hidden.max()} times")
 
 
-def test_part(datamodule):
+def test_part(datamodule: CovidX | HyperKvasir) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Normal and anomalous test samples."""
     datamodule.setup()
     samples = datamodule.test_data.samples

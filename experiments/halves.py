@@ -1,14 +1,16 @@
 """Two halves of the test images: a choice is made on half A, and half B tells what it is worth."""
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from anomalib_memmc.data.base.grouping import draw_groups
 
-PATIENT = r"/((?:person|IM-|NORMAL2-IM-)\d+|\d{8}(?=_))"
+PATIENT = r"(?:^|/)((?:person|IM-|NORMAL2-IM-)\d+|\d{8}(?=_))"
 """Where the names of kermany's and NIH's files tell the patient."""
 
 
-def first_half(labels, samples, seed=0):
+def first_half(labels: NDArray[np.int_], samples: pd.DataFrame, seed: int = 0) -> NDArray[np.bool_]:
     """Whether an image is in half A, about half of each class, drawn once, whole patients at a time.
 
     Args:

@@ -1,6 +1,6 @@
 """The variants of a study in one table: AUROC on two halves of the test images, and how sure a difference is.
 
-    python benchmarks/study.py results/study/kermany
+    python -m experiments.study results/study/kermany
 
 The argument is the output folder of ``anomalib-memmc benchmark``. A choice is made on half A; half B tells what it is
 worth. The difference to the reference is over all test images; its standard error is a bootstrap's over them (what
@@ -12,67 +12,55 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from halves import first_half
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from anomalib_memmc.benchmark.figures import finished, read_predictions
+from anomalib_memmc.benchmark.compare import of_stratum
+from anomalib_memmc.benchmark.predictions import Predictions, stack_scores
+from anomalib_memmc.benchmark.results import finished, job_name
+from anomalib_memmc.benchmark.tables import markdown
+from anomalib_memmc.metrics import paired_difference
+from experiments.halves import first_half
 
-RESAMPLES = 500
-ALL = slice(None)
 
-
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--reference", help="model to take differences to; the first one where it is not given")
     parser.add_argument("--stratum", help="only the anomalous images of this stratum")
     arguments = parser.parse_args()
-    folder = arguments.folder
-    rows = or_exit(finished, folder)
-    models = list(rows)
-    reference = arguments.reference or models[0]
-    if reference not in rows:
-        sys.exit(f"error: {folder}: no finished job of {reference!r}; there are {', '.join(models)}.")
-    predictions = {
-        model: [of_stratum(or_exit(read_predictions, folder, row), arguments.stratum) for row in own]
-        for model, own in rows.items()
-    }
-    scores = {model: np.stack([table["raw_score"] for table in tables]) for model, tables in predictions.items()}
-    labels = predictions[reference][0]["gt_label"].to_numpy()
-    half = first_half(labels, predictions[reference][0])
-    print(f"| model | seeds | half A | half B | all | to {reference} | fit (s) |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for model in models:
-        numbers = " | ".join(f"{auroc(labels, scores[model], part):.3f}" for part in (half, ~half, ALL))
-        seconds = np.mean([float(row["fit_seconds"]) for row in rows[model]])
-        difference = lead(labels, scores[model], scores[reference])
-        print(f"| {model} | {len(scores[model])} | {numbers} | {difference} | {seconds:.0f} |")
-
-
-def or_exit(read, *arguments):
-    """What a reader returns; its message and nothing else where it finds no finished jobs."""
     try:
-        return read(*arguments)
+        print(study(arguments.folder, arguments.reference, arguments.stratum))
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f"error: {error}")
 
 
-def of_stratum(predictions, stratum):
-    """Predictions of the normal images and of one stratum; all where none is asked for."""
-    return predictions[(predictions["gt_label"] == 0) | (predictions["stratum"] == stratum)] if stratum else predictions
+def study(folder: Path, reference: str | None = None, stratum: str | None = None) -> str:
+    """The table, one row a model."""
+    rows, predictions = finished(folder), Predictions(folder)
+    models = list(rows)
+    reference = reference or models[0]
+    if reference not in rows:
+        msg = f"{folder}: no finished job of {reference!r}; there are {', '.join(models)}."
+        raise ValueError(msg)
+    jobs = [job_name(row) for own in rows.values() for row in own]
+    images, stacked = stack_scores([of_stratum(predictions.of(job), stratum) for job in jobs])
+    scores = dict(zip(models, np.split(stacked, np.cumsum([len(own) for own in rows.values()])[:-1]), strict=True))
+    labels = images["label"].to_numpy()
+    half = first_half(labels, images.rename(columns={"path": "image_path"}))
+    lines = [["model", "seeds", "half A", "half B", "all", f"to {reference}", "fit (s)"], ["---", *["---:"] * 6]]
+    for model in models:
+        aurocs = [f"{auroc(labels, scores[model], part):.3f}" for part in (half, ~half, half | ~half)]
+        difference = paired_difference(scores[model], scores[reference], labels)
+        seconds = np.mean([float(row["fit_seconds"]) for row in rows[model]])
+        printed = f"{difference.value:+.3f} ± {difference.standard_error:.3f}"
+        lines.append([model, str(len(scores[model])), *aurocs, printed, f"{seconds:.0f}"])
+    return markdown(lines)
 
 
-def auroc(labels, scores, part):
+def auroc(labels: NDArray[np.int_], scores: NDArray[np.float64], part: NDArray[np.bool_]) -> float:
     """Mean over the seeds (S, N) of the AUROC on some images."""
-    return np.mean([roc_auc_score(labels[part], values[part]) for values in scores])
-
-
-def lead(labels, scores, reference):
-    """Difference of two models' AUROC with its standard error over the test images."""
-    generator, members = np.random.default_rng(0), [np.flatnonzero(labels == label) for label in (0, 1)]
-    draws = [np.concatenate([generator.choice(m, len(m)) for m in members]) for _ in range(RESAMPLES)]
-    spread = np.std([auroc(labels, scores, draw) - auroc(labels, reference, draw) for draw in draws])
-    return f"{auroc(labels, scores, ALL) - auroc(labels, reference, ALL):+.3f} ± {spread:.3f}"
+    return float(np.mean([roc_auc_score(labels[part], values[part]) for values in scores]))
 
 
 if __name__ == "__main__":
