@@ -65,7 +65,7 @@ def load_job(folder: Path) -> tuple[Any, Any]:
     register()
     model, datamodule, _ = build(json.loads((folder / CONFIG_FILE).read_text())["config"])
     state = torch.load(checkpoints[-1], map_location="cpu", weights_only=True)["state_dict"]
-    model.load_state_dict({name: value for name, value in state.items() if name != "model.blur.kernel"})
+    model.load_state_dict(state)
     datamodule.train_augmentations = None
     datamodule.prepare_data()
     datamodule.setup()

@@ -11,6 +11,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from anomalib.data import AnomalibDataModule
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
@@ -26,6 +27,7 @@ from anomalib_memmc.model import MemMCMAE
 from anomalib_memmc.model.post_processor import NormalQuantilePostProcessor
 from anomalib_memmc.register import register
 from anomalib_memmc.reporting.comparisons import compare
+from anomalib_memmc.reporting.false_alarms import false_alarms
 
 CONFIG_FILE = "job.json"
 RESULT_FILE = "result.json"
@@ -59,8 +61,8 @@ def run(config: dict[str, Any], seed: int, folder: Path) -> dict[str, float]:
         folder: Folder for checkpoint and predictions.
 
     Returns:
-        Every test metric, what :func:`evidence` adds, ``fit_seconds``, ``test_seconds``, and ``peak_memory_mb``, the
-        resident memory of this process.
+        Every test metric, what :func:`evidence` and :func:`promised` add, ``fit_seconds``, ``test_seconds``, and
+        ``peak_memory_mb``, the resident memory of this process.
     """
     register()
     seed_everything(seed, workers=True)
@@ -76,6 +78,7 @@ def run(config: dict[str, Any], seed: int, folder: Path) -> dict[str, float]:
     return {
         **metrics,
         **evidence(Path(predictions)),
+        **promised(Path(predictions), model),
         "fit_seconds": fitted - started,
         "test_seconds": tested - fitted,
         "peak_memory_mb": peak_memory_mb(),
@@ -104,6 +107,25 @@ def evidence(predictions: Path) -> dict[str, float]:
     matched = {f"{row.column}_matched_AUROC": row.matched for row in comparisons[0].trivial}
     values = {name: matched.value for name, matched in sorted(matched.items()) if matched.pairs > 0}
     return {"image_AP": comparisons[0].average_precision, **values}
+
+
+def promised(predictions: Path, model: AnomalibModule) -> dict[str, float]:
+    """Compute the false-alarm rate on the normal test images, beside the one that the threshold promises.
+
+    Args:
+        predictions: The file written by ``PredictionTable``.
+        model: The tested model.
+
+    Returns:
+        ``false_alarm_rate`` and ``promised_false_alarm_rate``; nothing without normal images or a promise.
+    """
+    table = pd.read_csv(predictions)
+    normals = table[(table["gt_label"] == 0) & table["pred_label"].notna()]
+    promise = getattr(model.post_processor, "promise", None)
+    alarms = false_alarms(int(normals["pred_label"].sum()), len(normals), promise)
+    if alarms is None:
+        return {}
+    return {"false_alarm_rate": alarms.alarms / alarms.normals, "promised_false_alarm_rate": alarms.rate}
 
 
 def build(config: dict[str, Any]) -> tuple[AnomalibModule, AnomalibDataModule, dict[str, Any]]:
@@ -160,7 +182,7 @@ def parse(config: dict[str, Any]) -> tuple[ArgumentParser, Namespace]:
         raise ValueError(str(error)) from error
 
 
-def data_root(config: dict[str, Any]) -> str | None:
+def data_root(config: dict[str, Any]) -> Path | None:
     """Folder of the data set that a job's configuration names, or that its data module takes without a name.
 
     Args:
@@ -172,7 +194,7 @@ def data_root(config: dict[str, Any]) -> str | None:
     register()
     _, parsed = parse(config)
     root = parsed.data.init_args.get("root")
-    return None if root is None else str(root)
+    return None if root is None else Path(str(root))
 
 
 def peak_memory_mb() -> float:

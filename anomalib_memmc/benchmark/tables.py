@@ -60,7 +60,7 @@ def strata_table(predictions: Mapping[str, Sequence[pd.DataFrame]]) -> str:
         return ""
     lines = [["Image AUROC", *map(_head, pairs.values())], ["---"] * (len(pairs) + 1)]
     for model, seeds in compared.items():
-        cells = ([seed[names].auroc for seed in seeds if names in seed] for names in pairs)
+        cells = [[seed[names].auroc for seed in seeds if names in seed] for names in pairs]
         lines.append([model, *(mean_spread(aurocs, 3) for aurocs in cells)])
     for column, printed in NAMES.items():
         cells = [[row.auroc for row in pair.trivial if row.column == column] for pair in pairs.values()]

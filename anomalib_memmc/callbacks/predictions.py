@@ -11,8 +11,10 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 from rich.console import Console
 
+from anomalib_memmc.metrics.conformal import p_values, percentiles
 from anomalib_memmc.reporting.baselines import MEASURES, aspect_ratio, file_bytes
 from anomalib_memmc.reporting.comparisons import compare, judged
+from anomalib_memmc.reporting.false_alarms import false_alarms
 from anomalib_memmc.reporting.summary import clamped_auroc, render
 
 logger = logging.getLogger(__name__)
@@ -27,12 +29,15 @@ class PredictionTable(Callback):
     - ``image_path``, ``stratum`` and ``group`` (where the data module's samples tell), ``gt_label`` (0 or 1, empty
       where unknown);
     - ``pred_score`` and ``pred_label`` as the post-processor gives them, and ``raw_score``, the score before it;
+    - ``percentile``, how many per cent of the held-out normal images score lower, and ``p_value``, the conformal
+      p-value, where the post-processor knows those images' scores;
     - with ``baselines``: ``mean_intensity``, ``sharpness``, ``noise``, ``file_bytes``, ``aspect_ratio``.
 
     Where labels are known, image AUROC and average precision follow on the terminal, overall and per stratum, each
     beside the trivial baseline that does best on the same images; and for each baseline that by itself separates the
-    classes, the scores' matched AUROC among images alike in it. They are computed from ``raw_score``: anomalib's
-    post-processor clamps, which makes ties; the AUROC it leaves is printed too where it differs. ``raw_score`` is
+    classes, the scores' matched AUROC among images alike in it. Then come the false alarms beside the promised rate.
+    They are computed from ``raw_score``: anomalib's post-processor clamps, which makes ties; the AUROC it leaves is
+    printed too where it differs. ``raw_score`` is
     missing if the callback stands behind the model's post-processor in the trainer's list; those given to the trainer
     or the engine stand before it. Trouble with table or summary is logged and never ends the run.
 
@@ -96,13 +101,11 @@ class PredictionTable(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the table and print the summary."""
-        del pl_module
-        self._finish(trainer, "predictions.csv")
+        self._finish(trainer, pl_module, "predictions.csv")
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the table and, where labels are known, print the summary."""
-        del pl_module
-        self._finish(trainer, "predict.csv")
+        self._finish(trainer, pl_module, "predict.csv")
 
     def _is_before_post_processor(self, trainer: Trainer, pl_module: LightningModule) -> bool:
         """Whether this callback sees a batch before the model's post-processor changes it."""
@@ -135,7 +138,7 @@ class PredictionTable(Callback):
             columns |= {name: measure(images).tolist() for name, measure in MEASURES.items()}
         self._rows.extend(dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
 
-    def _finish(self, trainer: Trainer, filename: str) -> None:
+    def _finish(self, trainer: Trainer, pl_module: LightningModule, filename: str) -> None:
         """Gather, write, print."""
         self._flush()
         rows = _gathered(self._rows)
@@ -146,15 +149,16 @@ class PredictionTable(Callback):
             logger.warning("No predictions to tabulate: the model gave neither scores nor anomaly maps.")
             return
         try:
-            table = self._table(trainer, rows)
+            post_processor = getattr(pl_module, "post_processor", None)
+            table = self._table(trainer, rows, getattr(post_processor, "normal_scores", None))
             path = Path(trainer.default_root_dir) / filename
             _write_csv(table, path)
-            self._print(table, path)
+            self._print(table, path, getattr(post_processor, "promise", None))
         except Exception:  # a report must not cost the run its results
             logger.exception("The prediction table could not be finished.")
 
-    def _table(self, trainer: Trainer, rows: list[dict[str, Any]]) -> pd.DataFrame:
-        """Make one row an image, with strata and file baselines."""
+    def _table(self, trainer: Trainer, rows: list[dict[str, Any]], normal_scores: torch.Tensor | None) -> pd.DataFrame:
+        """Make one row an image, with strata, ranks among the normal images and file baselines."""
         table = pd.DataFrame(rows)
         table = table[~(table["image_path"].duplicated() & (table["image_path"] != ""))].reset_index(drop=True)
         for column in ("gt_label", "pred_label"):
@@ -162,12 +166,16 @@ class PredictionTable(Callback):
         for column in ("group", "stratum"):
             if known := _of_samples(trainer, column):
                 table.insert(1, column, [known.get(path, "") for path in table["image_path"]])
+        if "raw_score" in table.columns and normal_scores is not None and len(normal_scores) > 0:
+            normals = normal_scores.cpu().numpy()
+            table["percentile"] = percentiles(table["raw_score"], normals)
+            table["p_value"] = p_values(table["raw_score"], normals)
         if self.baselines:
             table["file_bytes"] = [file_bytes(path) if path else float("nan") for path in table["image_path"]]
             table["aspect_ratio"] = [aspect_ratio(path) if path else float("nan") for path in table["image_path"]]
         return table
 
-    def _print(self, table: pd.DataFrame, path: Path) -> None:
+    def _print(self, table: pd.DataFrame, path: Path, promise: torch.Tensor | None) -> None:
         """Print the summary, or why there is none."""
         console = Console()
         console.print()
@@ -181,6 +189,10 @@ class PredictionTable(Callback):
                 )
         elif table["gt_label"].notna().any():
             console.print("No AUROC: it takes scored images of both classes, normal and anomalous.")
+        normals = table[(table["gt_label"] == 0) & table["pred_label"].notna()]
+        alarms = false_alarms(int(normals["pred_label"].sum()), len(normals), promise)
+        if alarms is not None:
+            console.print(str(alarms), style="bold" if alarms.beyond_chance else None)
         console.print(f"{len(table)} predictions: {path}", soft_wrap=True)
 
 

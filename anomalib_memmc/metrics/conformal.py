@@ -94,6 +94,20 @@ def _votes(groups: ArrayLike | None, size: int) -> tuple[NDArray[np.float64], in
     return 1 / counts[index], len(names)
 
 
+def percentiles(scores: ArrayLike, normals: ArrayLike) -> NDArray[np.float64]:
+    """Share of the normal scores that are lower than each score, in per cent.
+
+    Args:
+        scores: Scores (N,).
+        normals: Scores of held-out normal images (M,), M >= 1.
+
+    Returns:
+        (N,), in [0, 100].
+    """
+    ordered = np.sort(np.asarray(normals, dtype=np.float64))
+    return 100 * np.searchsorted(ordered, np.asarray(scores, dtype=np.float64), side="left") / len(ordered)
+
+
 def alarms_by_chance(alarms: int, normals: int, rate: float, num_normals: int) -> float:
     """How likely so many or more false alarms are, if new normal images are like those of the calibration.
 

@@ -52,7 +52,14 @@ def test_table_holds_every_test_image(tmp_path, datamodule, capsys):
         assert table["file_bytes"][index] == file_bytes(path)
         assert table["aspect_ratio"][index] == aspect_ratio(path)
     assert list(folder.glob(".predictions*")) == []
+    normals = model.post_processor.normal_scores.numpy()
+    assert len(normals) == 6
+    assert table["percentile"].tolist() == pytest.approx([100 * (normals < s).mean() for s in table["raw_score"]])
+    assert table["p_value"].tolist() == pytest.approx([(1 + (normals >= s).sum()) / 7 for s in table["raw_score"]])
     printed = capsys.readouterr().out
+    alarms = int((table["pred_label"] * (1 - table["gt_label"])).sum())
+    assert f"False alarms: {alarms} of 4 normal images" in printed
+    assert "the threshold promises 14.3%" in " ".join(printed.split())  # 1 / 7: six normals are too few for 5 %
     assert "AUROC" in printed
     assert "mean intensity" in printed
     assert f"{roc_auc_score(table['gt_label'], table['pred_score']):.3f}" in printed

@@ -66,6 +66,26 @@ def trained(datamodule, tmp_path_factory):
     return model, engine, Path(engine.trainer.checkpoint_callback.best_model_path)
 
 
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    """The trained model as a file of a type, exported once."""
+    model, engine, checkpoint = trained
+    files = {}
+
+    def export(export_type):
+        if export_type is not ExportType.TORCH:
+            pytest.importorskip("onnx")
+            pytest.importorskip("onnxscript")
+        if export_type not in files:
+            root = tmp_path_factory.mktemp(str(export_type))
+            files[export_type] = engine.export(
+                model, export_type=export_type, export_root=root, input_size=(64, 64), ckpt_path=str(checkpoint)
+            )
+        return files[export_type]
+
+    return export
+
+
 def test_names_find_the_model():
     register()
     assert "mem_m_c_m_a_e" in list_models()
@@ -126,30 +146,25 @@ def test_predict_on_a_folder_and_on_one_image(trained, datamodule, tmp_path):
 
 
 @pytest.mark.parametrize("export_type", [ExportType.TORCH, ExportType.ONNX, ExportType.OPENVINO])
-def test_export_gives_the_numbers_of_a_test(export_type, trained, datamodule, tmp_path, monkeypatch):
-    model, engine, checkpoint = trained
-    if export_type is not ExportType.TORCH:
-        pytest.importorskip("onnx")
-        pytest.importorskip("onnxscript")
+def test_export_gives_the_numbers_of_a_test(export_type, trained, exported, datamodule, tmp_path, monkeypatch):
+    model, _, _ = trained
+    file = exported(export_type)
     image = read_image(sorted((datamodule.folder / "anomalous").glob("*.png"))[0]).as_subclass(torch.Tensor)
     model.eval()
     with torch.no_grad():
         expected = model.post_processor(model.model(model.pre_processor.transform(image[None])))
-    exported = engine.export(
-        model, export_type=export_type, export_root=tmp_path, input_size=(64, 64), ckpt_path=str(checkpoint)
-    )
     if export_type is ExportType.TORCH:
         monkeypatch.setenv("TRUST_REMOTE_CODE", "1")
-        prediction = TorchInferencer(path=exported, device="cpu").predict(image)
+        prediction = TorchInferencer(path=file, device="cpu").predict(image)
         score, anomaly_map = prediction.pred_score, prediction.anomaly_map
     elif export_type is ExportType.OPENVINO:
         monkeypatch.chdir(tmp_path)  # OpenVINO keeps a cache where it is called
-        prediction = OpenVINOInferencer(path=exported, device="CPU", config=FULL_PRECISION).predict(
+        prediction = OpenVINOInferencer(path=file, device="CPU", config=FULL_PRECISION).predict(
             image.permute(1, 2, 0).numpy()
         )
         score, anomaly_map = prediction.pred_score, prediction.anomaly_map
     else:
-        outputs = run_exported(export_type, exported, image[None].numpy())
+        outputs = run_exported(export_type, file, image[None].numpy())
         score, anomaly_map = outputs["pred_score"], outputs["anomaly_map"]
     assert torch.as_tensor(score).detach().ravel().numpy() == pytest.approx(expected.pred_score.numpy(), abs=1e-5)
     difference = torch.as_tensor(anomaly_map).detach().squeeze() - expected.anomaly_map.squeeze()
@@ -157,20 +172,16 @@ def test_export_gives_the_numbers_of_a_test(export_type, trained, datamodule, tm
 
 
 @pytest.mark.parametrize("export_type", [ExportType.ONNX, ExportType.OPENVINO])
-def test_an_export_takes_any_batch(export_type, trained, tmp_path):
+def test_an_export_takes_any_batch(export_type, trained, exported):
     """Batches of 1 and 5, larger than a tile, with the whole map of every image."""
-    pytest.importorskip("onnx")
-    pytest.importorskip("onnxscript")
-    model, engine, checkpoint = trained
-    exported = engine.export(
-        model, export_type=export_type, export_root=tmp_path, input_size=(64, 64), ckpt_path=str(checkpoint)
-    )
+    model, _, _ = trained
+    file = exported(export_type)
     images = torch.rand(5, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     model.eval()
     with torch.no_grad():
         expected = model(images)
     for batch in (images, images[:1]):
-        outputs = run_exported(export_type, exported, batch.numpy())
+        outputs = run_exported(export_type, file, batch.numpy())
         for name in ("pred_score", "anomaly_map"):
             theirs, ours = torch.as_tensor(outputs[name]), getattr(expected, name)[: len(batch)]
             torch.testing.assert_close(theirs.flatten(), ours.flatten(), rtol=0, atol=1e-4)
@@ -188,25 +199,22 @@ def run_exported(export_type, file, images) -> dict:
 
 
 @pytest.mark.parametrize("export_type", [ExportType.TORCH, ExportType.OPENVINO])
-def test_inferencers_score_a_folder_as_a_prediction_does(export_type, trained, datamodule, tmp_path, monkeypatch):
-    if export_type is ExportType.OPENVINO:
-        pytest.importorskip("onnx")
-        pytest.importorskip("onnxscript")
-    model, engine, checkpoint = trained
+def test_inferencers_score_a_folder_as_a_prediction_does(
+    export_type, trained, exported, datamodule, tmp_path, monkeypatch
+):
+    _, _, checkpoint = trained
+    file = exported(export_type)
     folder = datamodule.folder / "anomalous"
     expected = engine_in(tmp_path).predict(MemMCMAE(**SMALL), data_path=folder, ckpt_path=checkpoint)
     expected = {
         path: score for batch in expected for path, score in zip(batch.image_path, batch.pred_score, strict=True)
     }
-    exported = engine.export(
-        model, export_type=export_type, export_root=tmp_path, input_size=(64, 64), ckpt_path=str(checkpoint)
-    )
     monkeypatch.setenv("TRUST_REMOTE_CODE", "1")
     monkeypatch.chdir(tmp_path)  # OpenVINO keeps a cache where it is called
     if export_type is ExportType.TORCH:
-        inferencer = TorchInferencer(path=exported, device="cpu")
+        inferencer = TorchInferencer(path=file, device="cpu")
     else:
-        inferencer = OpenVINOInferencer(path=exported, device="CPU", config=FULL_PRECISION)
+        inferencer = OpenVINOInferencer(path=file, device="CPU", config=FULL_PRECISION)
     files = sorted(folder.glob("*.png"))
     assert len(files) == len(expected)
     for file in files:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from anomalib_memmc.metrics.conformal import conformal_threshold, fewest_normals, p_values
+from anomalib_memmc.metrics.conformal import conformal_threshold, fewest_normals, p_values, percentiles
 
 
 @pytest.mark.parametrize(("count", "rank"), [(19, 19), (20, 20), (39, 38), (100, 96), (199, 190)])
@@ -32,23 +32,23 @@ def test_too_few_normals_promise_less():
 
 
 def test_the_promise_and_its_interval_hold_on_exchangeable_normals():
-    """4,000 calibrations: the mean rate is at most the promise, and 95 % of the rates lie in the interval."""
+    """2,000 calibrations: the mean rate is at most the promise, and 95 % of the rates lie in the interval."""
     rng = np.random.default_rng(1)
     rates, inside = [], []
-    for _ in range(4000):
+    for _ in range(2000):
         threshold = conformal_threshold(rng.normal(size=40), 0.05)
         rates.append(norm.sf(threshold.value))
         inside.append(threshold.low <= rates[-1] <= threshold.high)
     assert np.mean(rates) == pytest.approx(threshold.rate, abs=0.002)
     assert threshold.rate <= 0.05
-    assert np.mean(inside) == pytest.approx(0.95, abs=0.01)
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.015)
 
 
 def test_the_promise_holds_for_an_image_of_a_new_patient():
     """40 patients of one to five images that resemble each other; counting images would promise too much."""
     rng = np.random.default_rng(1)
     grouped = []
-    for _ in range(2000):
+    for _ in range(1000):
         groups = np.repeat(np.arange(40), rng.integers(1, 6, 40))
         scores = rng.normal(size=40)[groups] + 0.5 * rng.normal(size=len(groups))
         grouped.append(norm.sf(conformal_threshold(scores, 0.05, groups).value, scale=1.25**0.5))
@@ -75,6 +75,10 @@ def test_an_image_of_a_large_group_counts_less():
 def test_bad_input(arguments, message):
     with pytest.raises(ValueError, match=message):
         conformal_threshold(*arguments)
+
+
+def test_percentiles_count_lower_normals():
+    assert percentiles([0.5, 2.0, 9.0], [1, 2, 3, 4]).tolist() == [0, 25, 100]
 
 
 def test_p_values_are_ranks():
