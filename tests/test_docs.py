@@ -76,7 +76,8 @@ def test_files_and_modules_that_commands_name_exist(page):
         assert "NAME" in path or (REPO / path).exists(), path
     for module in re.findall(r"python -m (experiments\.\w+)", text):
         if module != "experiments.NAME":
-            assert (REPO / module.replace(".", "/")).with_suffix(".py").is_file(), module
+            path = REPO / module.replace(".", "/")
+            assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
 
 
 @pages

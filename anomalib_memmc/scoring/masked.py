@@ -112,7 +112,7 @@ class MaskedScorer(Scorer):
         if torch.compiler.is_compiling() or torch.compiler.is_exporting():
             yield self._map(network, images, self.num_masks)
             return
-        chunk = self._chunk_size(network)
+        chunk = self.views_at_once(network)
         for part in images.split(max(1, chunk // self.num_masks)):
             yield self._map(network, part, chunk)
 
@@ -134,8 +134,15 @@ class MaskedScorer(Scorer):
         mean = anomaly_map.sum(dim=(1, 2, 3), keepdim=True) / seen.sum(dim=(1, 2, 3), keepdim=True)
         return torch.where(counts > 0, anomaly_map, mean), torch.cat(of_view, dim=1).std(dim=1, correction=0)
 
-    def _chunk_size(self, network: MaskedAutoencoder) -> int:
-        """Masked views to score at once."""
+    def views_at_once(self, network: MaskedAutoencoder) -> int:
+        """Masked views to score at once: ``chunk_size``, or what the memory allows.
+
+        Args:
+            network: The network that will score.
+
+        Returns:
+            At least 1.
+        """
         if self.chunk_size is not None:
             return self.chunk_size
         device = self.masks.device

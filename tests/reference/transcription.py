@@ -1,7 +1,7 @@
 """The paper's equations in plain torch, one mask, one level and one operation at a time, on the weights of a model.
 
 What a careful reader of the paper would write: it is the specification that the fast path is tested against
-(``tests/model/test_transcription.py``) and what it is timed against (``experiments/performance.py``).
+(``tests/model/test_transcription.py``) and what it is timed against (``experiments/performance``).
 """
 
 import math

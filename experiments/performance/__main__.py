@@ -1,0 +1,66 @@
+"""Speed and memory in one run of about ten minutes on two cores: what docs/performance.md says.
+
+    python -m experiments.performance [--section inference training memory loader] [--quick]
+
+Everything is a ratio of medians. The variants take turns after a warm-up, so that a change of the machine's speed
+meets all of them. Needs the extras ``test`` (Hugging Face ViTMAE, OpenVINO) and, for the compiled rows, a C++ compiler.
+"""
+
+import argparse
+import gc
+from pathlib import Path
+
+from experiments.performance.inference import inference
+from experiments.performance.loader import loader
+from experiments.performance.memory import memory
+from experiments.performance.picture import draw
+from experiments.performance.presets import presets
+from experiments.performance.table import Table
+from experiments.performance.training import training
+
+OUTPUT = Path(__file__).parents[2] / "docs" / "performance-tables.md"
+PAPER_IMAGES_PER_SECOND = 2000 * 13_794 / (22 * 3600)  # 2000 epochs of Covid-X in 22 hours on one RTX 3090
+SECTIONS = ("inference", "training", "memory", "loader")
+
+
+def main() -> None:
+    """Measure the sections that were asked for, and write the tables and the picture."""
+    options = _options()
+    rounds = 1 if options.quick else options.rounds
+    tables: list[Table] = []
+    of_floor, consumed = {}, {"the paper's on an RTX 3090": PAPER_IMAGES_PER_SECOND}
+
+    def report(*new: Table) -> None:
+        for table in new:
+            print(table, flush=True)
+        tables.extend(new)
+        gc.collect()
+
+    for preset in presets(options.quick):
+        if "inference" in options.section:
+            table, of_floor[preset.name] = inference(preset, rounds)
+            report(table)
+        if "training" in options.section:
+            table, consumed[f"{preset.name} preset here"] = training(preset, options.batch, max(1, rounds - 1))
+            report(table)
+        if "memory" in options.section:
+            report(*memory(preset, (1, 2, 4), passes=2 if preset.name == "paper" else None))
+    if "loader" in options.section:
+        report(loader(consumed, images=8 if options.quick else 32))
+    options.output.write_text("\n".join(map(str, tables)))
+    if of_floor:
+        draw(of_floor, options.output.with_name("performance.png"))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m experiments.performance", description=str(__doc__).splitlines()[0])
+    parser.add_argument("--section", nargs="+", choices=SECTIONS, default=SECTIONS)
+    parser.add_argument("--rounds", type=int, default=3, help="rounds that count; a training step takes one less")
+    parser.add_argument("--batch", type=int, default=32, help="images of a training step")
+    parser.add_argument("--quick", action="store_true", help="the CPU preset only, one round")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Time of a training step against that of a plain MAE."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiments.performance.others import hugging_face
+from experiments.performance.presets import PLAIN, Preset
+from experiments.performance.table import Table
+from experiments.performance.timing import Call, multiply_adds, take_turns
+
+
+def training(preset: Preset, batch: int, rounds: int) -> tuple[Table, float]:
+    """Time a training step of the full model and of two plain MAEs.
+
+    Args:
+        preset: The model.
+        batch: Images of a step.
+        rounds: Rounds that count.
+
+    Returns:
+        The table, and the images a second that the full model takes.
+    """
+    few, images = preset.batch(2), preset.batch(batch)
+    ours = preset.model(preset.scorer())
+    models: dict[str, nn.Module] = {
+        "ours": ours,
+        "plain MAE, ours": preset.model(preset.scorer(), **PLAIN),
+        "Hugging Face ViTMAE": hugging_face(ours),
+    }
+    arithmetic = _of_a_pass(preset) / _of_a_pass(preset, **PLAIN)
+    for model in models.values():
+        _step(model, few)()  # a warm-up with the whole batch would take a third of the time
+    steps = {name: _step(model, images) for name, model in models.items()}
+    seconds = take_turns(steps, rounds, warm_up=False)
+    unit = seconds["plain MAE, ours"]
+    rows = [(name, f"{value:.2f}", f"{value / unit:.2f}") for name, value in seconds.items()]
+    note = (
+        f"Batch {batch}, {torch.get_num_threads()} threads, forward, backward and AdamW. The full model's arithmetic "
+        f"is {arithmetic:.2f} times plain MAE's."
+    )
+    return Table(f"Training step, {preset.name} preset", ("", "s", "of plain MAE"), rows, note), batch / seconds["ours"]
+
+
+def _step(model: nn.Module, images: Tensor) -> Call:
+    """Forward, backward and AdamW."""
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+
+    def run() -> None:
+        optimizer.zero_grad()
+        result = model(images)
+        (result if isinstance(result, Tensor) else result.loss).backward()
+        optimizer.step()
+
+    return run
+
+
+def _of_a_pass(preset: Preset, **changes: Any) -> int:
+    """Multiply-adds of a loss, forward."""
+    scorer = preset.scorer()
+    model, image = preset.model(scorer, **changes), preset.batch(1)
+    return multiply_adds(lambda: model.loss(image, scorer.masks[:1]))
