@@ -4,7 +4,8 @@
 
 Each argument is the folder of a finished job of ``anomalib-memmc benchmark``. All scorers are the package's, and see
 the same reconstructions. A choice is made on half A; half B tells what it is worth. ``--stratum`` keeps the anomalous
-images of one stratum, ``--masks`` and ``--sampler`` replace the job's masks.
+images of one stratum, ``--masks`` and ``--sampler`` replace the job's masks. The scorers that use pretrained features
+need their weights: a network, or a Hugging Face cache that has them.
 """
 
 import argparse
