@@ -2,7 +2,7 @@
 
 Where one of them separates the classes, the two were not taken alike (other hospital, other device, other file format),
 and a model may score by the same difference. Intensity, sharpness and noise are measured on what the model is given,
-after resizing and cropping; size and aspect ratio on the file.
+after resizing and cropping, and in its units where it normalises them; size and aspect ratio on the file.
 """
 
 from collections.abc import Callable
