@@ -6,7 +6,7 @@ import torch
 import yaml
 from anomalib.engine import Engine
 from helpers.images import TINY_PHANTOM
-from helpers.memmc import FOUR_MASKS, TINY_MEMMC
+from helpers.models import FOUR_MASKS, TINY_MEMMC
 from sklearn.metrics import roc_auc_score
 
 from anomalib_memmc import MemMCMAE, Phantom, cli

@@ -1,4 +1,4 @@
-"""The tiny model of the tests, with fixed weights."""
+"""The tiny models of the tests: as a torch module with fixed weights, and as arguments of the Lightning model."""
 
 import torch
 
@@ -16,6 +16,18 @@ TINY = {
     "decoder_heads": 2,
     "memory_slots": 5,
 }
+TINY_MEMMC = {
+    "image_size": 32,
+    "patch_size": 8,
+    "encoder_dim": 32,
+    "encoder_depth": 2,
+    "encoder_heads": 2,
+    "decoder_dim": 32,
+    "decoder_depth": 2,
+    "decoder_heads": 2,
+    "memory_slots": 4,
+}
+FOUR_MASKS = {"num_masks": 4, "mask_sampler": "complementary"}
 PLAIN = {"memory_slots": 0, "multi_level": False, "long_skips": False}
 
 

@@ -11,7 +11,7 @@ from anomalib.deploy import ExportType
 from anomalib.engine import Engine
 from anomalib.models import get_model
 from helpers.images import TINY_PHANTOM
-from helpers.memmc import FOUR_MASKS, TINY_MEMMC
+from helpers.models import FOUR_MASKS, TINY_MEMMC
 
 from anomalib_memmc import MemMCMAE, Phantom, cli, register
 from anomalib_memmc.scoring import MahalanobisScorer, ReconstructionScorer, StructureMap

@@ -8,7 +8,7 @@ from anomalib.data import ImageBatch
 from anomalib.engine import Engine
 from anomalib.pre_processing import PreProcessor
 from helpers.images import TINY_PHANTOM
-from helpers.memmc import FOUR_MASKS, TINY_MEMMC
+from helpers.models import FOUR_MASKS, TINY_MEMMC
 from lightning.pytorch import Callback, callbacks
 from torchvision.transforms.v2 import Compose, Normalize, RandomErasing, Resize
 
