@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 REPO = Path(__file__).resolve().parents[1]
 SCRIPT = """
 import importlib, pkgutil, runpy, sys
@@ -20,6 +22,7 @@ runpy.run_module("experiments.performance", run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_all_can_be_imported_and_performance_has_a_command_line():
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", SCRIPT], cwd=REPO, capture_output=True, text=True, check=False
