@@ -4,20 +4,14 @@ import sys
 
 import pytest
 import yaml
+from helpers.models import TINY_MEMMC
 
 from anomalib_memmc import cli
 
 MODEL = {
     "class_path": "MemMCMAE",
     "init_args": {
-        "image_size": 32,
-        "encoder_dim": 16,
-        "encoder_depth": 1,
-        "encoder_heads": 2,
-        "decoder_dim": 16,
-        "decoder_depth": 1,
-        "decoder_heads": 2,
-        "memory_slots": 2,
+        **TINY_MEMMC,
         "scorer": {
             "class_path": "anomalib_memmc.scoring.ReconstructionScorer",
             "init_args": {

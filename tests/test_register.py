@@ -1,20 +1,10 @@
 import pytest
 from anomalib.data import get_datamodule
 from anomalib.models import get_model, list_models
+from helpers.models import TINY_MEMMC
 
 from anomalib_memmc import CovidX, HyperKvasir, MemMCMAE, Phantom
 from anomalib_memmc.register import register
-
-TINY = {
-    "image_size": 32,
-    "encoder_dim": 16,
-    "encoder_depth": 1,
-    "encoder_heads": 2,
-    "decoder_dim": 16,
-    "decoder_depth": 1,
-    "decoder_heads": 2,
-    "memory_slots": 2,
-}
 
 
 @pytest.fixture(autouse=True)
@@ -29,12 +19,12 @@ def test_model_is_listed():
 
 @pytest.mark.parametrize("name", ["MemMCMAE", "mem_m_c_m_a_e", "memmc_mae"])
 def test_get_model_by_name(name):
-    assert isinstance(get_model(name, **TINY), MemMCMAE)
+    assert isinstance(get_model(name, **TINY_MEMMC), MemMCMAE)
 
 
 @pytest.mark.parametrize("class_path", ["MemMCMAE", "anomalib_memmc.MemMCMAE"])
 def test_get_model_by_class_path(class_path):
-    model = get_model({"class_path": class_path, "init_args": TINY})
+    model = get_model({"class_path": class_path, "init_args": TINY_MEMMC})
     assert isinstance(model, MemMCMAE)
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import timm
 import yaml
+from helpers.models import TINY_MEMMC
 from helpers.tables import prediction_table, small_table
 from PIL import Image
 
@@ -27,13 +28,7 @@ PADIM = {
 MEMMC = {
     "class_path": "anomalib_memmc.MemMCMAE",
     "init_args": {
-        "image_size": 32,
-        "encoder_dim": 16,
-        "encoder_depth": 1,
-        "encoder_heads": 2,
-        "decoder_dim": 16,
-        "decoder_depth": 1,
-        "decoder_heads": 2,
+        **TINY_MEMMC,
         "scorer": {
             "class_path": "anomalib_memmc.scoring.ReconstructionScorer",
             "init_args": {
