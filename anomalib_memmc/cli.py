@@ -19,6 +19,13 @@ from anomalib_memmc.register import register
 TRACEBACK_VARIABLE = "MEMMC_TRACEBACK"
 COMMANDS = {"benchmark": benchmark, "compare": compare, "figures": figures, "shift-test": shift_test}
 """The plugin's own commands; all others are anomalib's."""
+OWN_COMMANDS = """\
+Commands of anomalib-memmc (each has its own --help); below them those of anomalib:
+  benchmark    Train and test several models with several seeds, and print one table.
+  compare      Print the difference of two models of a benchmark, also among images that are alike.
+  figures      Draw a finished benchmark.
+  shift-test   Test a checkpoint under harmless changes of acquisition.
+"""
 
 
 class CLI(AnomalibCLI):
@@ -56,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
+        if arguments in ([], ["-h"], ["--help"]):
+            print(OWN_COMMANDS)
         if arguments and arguments[0] in COMMANDS:
             return COMMANDS[arguments[0]](arguments[1:])
         configure_logger()

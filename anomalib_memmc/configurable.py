@@ -36,11 +36,17 @@ class Configurable:
         Raises:
             TypeError: If an argument is no plain value, so that a checkpoint could not hold it.
         """
-        return {"class_path": _import_path(type(self)), "init_args": plain(self.init_args)}
+        name = type(self).__name__
+        arguments = {argument: plain(value, f"{argument} of {name}") for argument, value in self.init_args.items()}
+        return {"class_path": _import_path(type(self)), "init_args": arguments}
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any, name: str = "the value") -> Any:
     """A value as YAML has it: tuples as lists, paths as text, configurable objects as their configuration.
+
+    Args:
+        value: The value.
+        name: What it is called in an error.
 
     Raises:
         TypeError: If it holds anything else than numbers, text, lists, mappings and configurable objects.
@@ -48,14 +54,20 @@ def plain(value: Any) -> Any:
     if isinstance(value, Configurable):
         return value.config()
     if isinstance(value, Mapping):
-        return {str(name): plain(item) for name, item in value.items()}
+        if any(not isinstance(key, str) for key in value):
+            msg = f"A checkpoint holds plain values only: the keys of {name} must be text, got {list(value)}."
+            raise TypeError(msg)
+        return {key: plain(item, f"{key} of {name}") for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [plain(item) for item in value]
+        return [plain(item, name) for item in value]
     if isinstance(value, Path):
         return str(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    msg = f"A checkpoint holds plain values only, not {type(value).__name__}: give numbers, text, lists or mappings."
+    msg = (
+        f"A checkpoint holds plain values only, and {name} is of type {type(value).__name__}: "
+        "give numbers, text, lists or mappings."
+    )
     raise TypeError(msg)
 
 

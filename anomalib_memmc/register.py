@@ -4,7 +4,7 @@
 def register() -> None:
     """Let anomalib find the plugin's model and data modules by name.
 
-    anomalib has no entry points: dotted paths on its command line and ``get_model("mem_m_c_m_a_e")`` work once the
+    anomalib has no entry points: dotted paths on its command line and ``get_model("mem_mcmae")`` work once the
     class is imported, but bare class names, ``get_model({"class_path": "anomalib_memmc.MemMCMAE"})``,
     ``get_datamodule`` and hence ``anomalib benchmark`` only see what lives in anomalib's own modules. Call this once,
     before any of them; calling it again changes nothing. The ``anomalib-memmc`` command does it by itself.

@@ -95,6 +95,14 @@ def test_unknown_argument_is_a_usage_error(config):
     assert error.value.code == 2
 
 
+def test_help_names_the_commands_of_the_plugin_and_of_anomalib(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    printed = capsys.readouterr().out
+    for command in (*cli.COMMANDS, "train", "predict"):
+        assert command in printed
+
+
 def test_benchmark_without_its_file(capsys):
     assert cli.main(["benchmark", "--config", "missing.yaml"]) == 1
     assert "missing.yaml" in capsys.readouterr().err

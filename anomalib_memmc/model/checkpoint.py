@@ -16,9 +16,18 @@ logger = logging.getLogger(__name__)
 _COMPUTATION = ("cross_residual", "decoder_heads", "encoder_heads", "multi_level", "normalize")  # no shape shows these
 
 
+ARGUMENTS = "memmc_arguments"
+"""Key of a checkpoint's own arguments: Lightning overwrites the hyper-parameters by what a caller passes."""
+
+
+def saved_arguments(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that a checkpoint's model was built with, plain values; empty where it names none."""
+    return dict(checkpoint.get(ARGUMENTS, {}))
+
+
 def saved_scorer(checkpoint: Mapping[str, Any]) -> Scorer | None:
     """The scorer that a checkpoint was made with, not fitted; None where it names none."""
-    config = checkpoint.get("hyper_parameters", {}).get("scorer")
+    config = saved_arguments(checkpoint).get("scorer")
     return None if config is None else build(config, Scorer)
 
 
@@ -33,7 +42,7 @@ def require_same_network(checkpoint: Mapping[str, Any], model: MemMCMAEModel, ar
     Raises:
         ValueError: If the network's weights do not fit, or another computation was trained.
     """
-    theirs = checkpoint.get("hyper_parameters", {})
+    theirs = saved_arguments(checkpoint)
     differing = _differences(theirs, arguments, ignored={"scorer"})
     saved = _shapes(checkpoint.get("state_dict", {}), "model.network.")
     if saved != _shapes(model.network.state_dict()) or set(differing) & set(_COMPUTATION):
@@ -60,9 +69,9 @@ def require_same_scorer(checkpoint: Mapping[str, Any], model: MemMCMAEModel, mas
     saved = saved_scorer(checkpoint)
     if saved is None:
         return
-    theirs = {**_flat(saved.config()), "mask_ratio of training": checkpoint["hyper_parameters"].get("mask_ratio")}
-    ours = {**_flat(model.scorer.config()), "mask_ratio of training": mask_ratio}
-    differing = _differences(theirs, ours, ignored=model.scorer.costless)
+    theirs = {**_flat(saved.config()), "mask_ratio of training": saved_arguments(checkpoint).get("mask_ratio")}
+    asked = {**_flat(model.scorer.config()), "mask_ratio of training": mask_ratio}
+    differing = _differences(theirs, asked, ignored=model.scorer.costless)
     described = "; ".join(differing.values())
     if set(differing) - model.scorer.unlearnt and (saved.learns or model.scorer.learns):
         msg = (
@@ -78,10 +87,10 @@ def require_same_scorer(checkpoint: Mapping[str, Any], model: MemMCMAEModel, mas
         )
 
 
-def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], ignored: frozenset[str] | set[str]) -> dict:
+def _differences(theirs: Mapping[str, Any], here: Mapping[str, Any], ignored: frozenset[str] | set[str]) -> dict:
     """Argument -> how it differs, for those that both have."""
-    names = sorted((set(theirs) & set(ours)) - ignored)
-    return {name: f"{name}={theirs[name]!r} (here {ours[name]!r})" for name in names if theirs[name] != ours[name]}
+    names = sorted((set(theirs) & set(here)) - ignored)
+    return {name: f"{name}={theirs[name]!r} (here {here[name]!r})" for name in names if theirs[name] != here[name]}
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:

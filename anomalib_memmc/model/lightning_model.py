@@ -27,7 +27,7 @@ from torchvision.transforms.v2 import Normalize
 from anomalib_memmc.callbacks import FitScorer, PredictionTable, ReconstructionPictures
 from anomalib_memmc.configurable import build, plain
 from anomalib_memmc.metrics import IoU, OracleIoU
-from anomalib_memmc.model.checkpoint import require_same_network, require_same_scorer, saved_scorer
+from anomalib_memmc.model.checkpoint import ARGUMENTS, require_same_network, require_same_scorer, saved_scorer
 from anomalib_memmc.model.optimizer import OptimizerName, make_optimizer, warmup_cosine
 from anomalib_memmc.model.post_processor import NormalQuantilePostProcessor
 from anomalib_memmc.model.pre_processor import ResizePreProcessor
@@ -89,7 +89,7 @@ class MemMCMAE(AnomalibModule):
         visualizer: Visualizer | bool = True,
         **network: Any,
     ) -> None:
-        given = build(scorer, Scorer) if isinstance(scorer, Mapping) else scorer  # plain where a checkpoint gives it
+        given: Scorer | None = build(scorer, Scorer) if isinstance(scorer, Mapping) else scorer  # as in a checkpoint
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
@@ -233,9 +233,10 @@ class MemMCMAE(AnomalibModule):
         return callbacks
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save plain hyper-parameters; the starting weights are in the checkpoint, so their path is not."""
+        """Save plain arguments, the present scorer's among them; the starting weights are in, so their path is not."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["hyper_parameters"]["pretrained"] = None
+        checkpoint["hyper_parameters"] |= {"pretrained": None, "scorer": self.model.scorer.config()}
+        checkpoint[ARGUMENTS] = plain(checkpoint["hyper_parameters"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the components and, unless one was asked for, the scorer.

@@ -126,9 +126,9 @@ class MaskedAutoencoder(Configurable, nn.Module):
 
         Args:
             images: Images (B, C, H, W), values in [0, 1].
-            visible: Indices of the visible patches of each of M views (B, M, V), int64.
-            hidden: Indices of the patches to predict (B, M, K); None for all. It spares the last block and the head the
-                other patches.
+            visible: Indices of the visible patches of each of M views, int64, (B, M, V) or (M, V) for all images alike.
+            hidden: Indices of the patches to predict (B, M, K) or (M, K); None for all. It spares the last block and
+                the head the other patches.
 
         Returns:
             Standardised patch values (B, M, N, P), or (B, M, K, P); P runs row, column, channel.
@@ -136,6 +136,8 @@ class MaskedAutoencoder(Configurable, nn.Module):
         Raises:
             ValueError: If the images do not have the size or channels the model was built for.
         """
+        visible = _of_each_image(visible, images)
+        hidden = None if hidden is None else _of_each_image(hidden, images)
         encoded, levels = self.encode(images, visible)
         predicted = self.decoder(
             encoded, levels, visible.flatten(0, 1), None if hidden is None else hidden.flatten(0, 1)
@@ -149,13 +151,14 @@ class MaskedAutoencoder(Configurable, nn.Module):
 
         Args:
             images: Images (B, C, H, W), values in [0, 1].
-            visible: Indices of the visible patches of each of M views (B, M, V), int64.
+            visible: Indices of the visible patches of each of M views, int64, (B, M, V) or (M, V) for all images alike.
             levels: Levels to return, counted from 1; None takes those that the decoder attends to.
 
         Returns:
             The encoder's normalised output: class token and visible patches (B * M, 1 + V, E); and the patch tokens of
             the levels (L, B * M, V, E), None where there are none.
         """
+        visible = _of_each_image(visible, images)
         pixels = self.standardise(self.check(images)).to(self.patch_embed.weight.dtype)
         tokens = self.patch_embed(pixels).flatten(2).transpose(1, 2) + self.pos_embed[:, 1:]
         index = visible.flatten(1)[..., None].expand(-1, -1, tokens.shape[-1])
@@ -174,8 +177,7 @@ class MaskedAutoencoder(Configurable, nn.Module):
         Returns:
             Pixels (B, M, C, H, W) in about [0, 1], float32; undefined where visible.
         """
-        batch = images.shape[0]  # len() would fix it in an exported graph
-        visible, hidden = (index.expand(batch, -1, -1) for index in (visible, hidden))
+        hidden = _of_each_image(hidden, images)
         predicted = self.predict(images, visible, hidden)
         patches = predicted.new_zeros(*predicted.shape[:2], self.num_patches, predicted.shape[-1])
         index = hidden[..., None].expand(-1, -1, -1, predicted.shape[-1])
@@ -235,6 +237,14 @@ class MaskedAutoencoder(Configurable, nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
         nn.init.xavier_uniform_(self.patch_embed.weight.view(self.patch_embed.weight.shape[0], -1))
+
+
+def _of_each_image(index: Tensor, images: Tensor) -> Tensor:
+    """Indices (M, V) for all of B images as (B, M, V); those of each image as they are."""
+    if index.ndim not in (2, 3):
+        msg = f"Indices of patches must have shape (M, V) or (B, M, V), got {tuple(index.shape)}."
+        raise ValueError(msg)
+    return index.expand(images.shape[0], -1, -1) if index.ndim == 2 else index  # len() would fix an exported batch
 
 
 def _pair(image_size: int | Sequence[int]) -> tuple[int, int]:

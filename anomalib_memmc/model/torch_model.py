@@ -56,7 +56,11 @@ class MemMCMAEModel(nn.Module):
 
         Raises:
             ValueError: If it does not fit the network, such as cells that do not divide the image.
+            TypeError: If it is no scorer.
         """
+        if not isinstance(scorer, Scorer):
+            msg = f"scorer must be a Scorer of anomalib_memmc.scoring, such as ReconstructionScorer(), got {scorer!r}."
+            raise TypeError(msg)
         scorer.setup(self.network, self.mask_ratio)
         self.scorer = scorer.to(self.network.pos_embed.device)
 

@@ -68,8 +68,8 @@ class FusedScorer(Scorer):
         for index, scorer in enumerate(self._each()):
             rows = []
             for parity in (0, 1):
-                scorer.fit(network, _half(batches, parity))
-                rows += [_moments(scorer.score(network, images)) for images in _half(batches, 1 - parity)]
+                scorer.fit(network, _Half(batches, parity))
+                rows += [_moments(scorer.score(network, images)) for images in _Half(batches, 1 - parity)]
             scores, means, squares = gather(torch.cat(rows)).unbind(dim=1)
             self.centre[index], self.spread[index] = scores.mean(), scores.std().clamp(min=_LEAST_SPREAD)
             self.map_centre[index] = means.mean()
@@ -83,9 +83,19 @@ class FusedScorer(Scorer):
         return [scorer for scorer in self.scorers if isinstance(scorer, Scorer)]
 
 
-def _half(batches: Iterable[Tensor], parity: int) -> Iterator[Tensor]:
-    """Every other image of each batch."""
-    return (images[parity::2] for images in batches if len(images) > parity)
+class _Half:
+    """Every other image of a stream of batches, which may be gone through several times."""
+
+    def __init__(self, batches: Iterable[Tensor], parity: int) -> None:
+        self.batches, self.parity = batches, parity
+
+    def __iter__(self) -> Iterator[Tensor]:
+        before = 0
+        for images in self.batches:
+            start = (before + self.parity) % 2
+            before += len(images)
+            if len(images) > start:
+                yield images[start::2]
 
 
 def _moments(scores: Scores) -> Tensor:

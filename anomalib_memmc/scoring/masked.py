@@ -61,6 +61,9 @@ class MaskedScorer(Scorer):
         if chunk_size is not None and chunk_size < 1:
             msg = f"chunk_size must be at least 1, or None to fit the memory, got {chunk_size}."
             raise ValueError(msg)
+        if error_map is not None and not isinstance(error_map, ErrorMap):
+            msg = f"error_map must be an ErrorMap of anomalib_memmc.scoring, such as MSSSIMMap(), got {error_map!r}."
+            raise TypeError(msg)
         self.error_map = self.init_args["error_map"] = MSSSIMMap() if error_map is None else error_map
         self.num_masks = num_masks
         self.mask_sampler: MaskSampler = mask_sampler

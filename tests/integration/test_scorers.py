@@ -91,6 +91,38 @@ def test_a_told_scorer_that_learns_otherwise_is_refused(trained, datamodule, tmp
         engine_in(tmp_path).test(other, datamodule=datamodule, ckpt_path=trained[1])
 
 
+def test_loading_with_another_scorer_is_checked_too(trained, caplog):
+    """Lightning puts what a caller passes into the checkpoint's hyper-parameters before the model sees them."""
+    model, path = trained
+    same = MahalanobisScorer(StructureMap(), cell_size=4, **FOUR_MASKS)
+    loaded = MemMCMAE.load_from_checkpoint(path, scorer=same, weights_only=True)
+    assert torch.equal(loaded.model.scorer.mean, model.model.scorer.mean)
+    for other in (
+        ReconstructionScorer(**FOUR_MASKS),
+        {**CONFIG, "init_args": {**CONFIG["init_args"], "mask_seed": 5}},
+    ):
+        with pytest.raises(ValueError, match="measured with other scoring"):
+            MemMCMAE.load_from_checkpoint(path, scorer=other)
+    with pytest.raises(ValueError, match="cross_residual=False \\(here True\\)"):
+        MemMCMAE.load_from_checkpoint(path, cross_residual=True)
+
+
+def test_a_scorer_set_afterwards_is_the_one_in_the_checkpoint(datamodule, tmp_path):
+    model = MemMCMAE(**TINY_MEMMC, scorer=ReconstructionScorer(**FOUR_MASKS))
+    model.model.set_scorer(MahalanobisScorer(cell_size=8, **FOUR_MASKS))
+    engine = engine_in(tmp_path)
+    engine.fit(model, datamodule=datamodule)
+    loaded = MemMCMAE.load_from_checkpoint(engine.trainer.checkpoint_callback.best_model_path)
+    assert torch.equal(loaded.model.scorer.mean, model.model.scorer.mean)
+    assert loaded.hparams["scorer"]["init_args"]["cell_size"] == 8
+
+
+@pytest.mark.parametrize("scorer", ["mahalanobis", MahalanobisScorer])
+def test_what_is_no_scorer_is_refused(scorer):
+    with pytest.raises(TypeError, match="scorer must be a Scorer of"):
+        MemMCMAE(**TINY_MEMMC, scorer=scorer)
+
+
 def test_what_costs_memory_only_may_differ(trained, datamodule, tmp_path, caplog):
     scorer = MahalanobisScorer(StructureMap(), cell_size=4, chunk_size=2, **FOUR_MASKS)
     engine_in(tmp_path).test(MemMCMAE(**TINY_MEMMC, scorer=scorer), datamodule=datamodule, ckpt_path=trained[1])

@@ -29,6 +29,18 @@ def test_masks_of_the_scorer_are_the_default(build, images):
 
 
 @torch.no_grad()
+def test_indices_for_all_images_and_for_each(build, images):
+    network = build().network
+    visible, hidden = torch.arange(6).view(1, 6), torch.arange(6, 24).view(1, 18)
+    for_all = network.predict(images, visible, hidden)
+    each = network.predict(images, visible.expand(3, 1, 6), hidden.expand(3, 1, 18))
+    assert for_all.shape == (3, 1, 18, 192)
+    assert torch.equal(for_all, each)
+    with pytest.raises(ValueError, match=r"\(M, V\) or \(B, M, V\), got \(6,\)"):
+        network.predict(images, torch.arange(6))
+
+
+@torch.no_grad()
 def test_masked_inputs_show_what_the_model_sees(build, images):
     result = build().reconstruct(images)
     for view in range(4):

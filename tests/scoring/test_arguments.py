@@ -58,6 +58,11 @@ def test_an_option_of_another_scorer_is_refused():
         MSSSIMMap(scale=2)
 
 
+def test_what_is_no_error_map_is_refused():
+    with pytest.raises(TypeError, match="error_map must be an ErrorMap of"):
+        ReconstructionScorer("ssim")
+
+
 def test_configuration_is_plain_complete_and_rebuilds():
     scorer = MahalanobisScorer(StructureMap(scale=2), cell_size=4, num_masks=8)
     config = scorer.config()
@@ -125,5 +130,5 @@ def test_a_scorer_without_masks(build, images):
 
 
 def test_arguments_that_are_not_plain_are_refused():
-    with pytest.raises(TypeError, match="plain values only, not Tensor"):
+    with pytest.raises(TypeError, match="plain values only, and weights of Brightness is of type Tensor"):
         Brightness(torch.ones(1)).config()

@@ -97,6 +97,20 @@ def test_fused_scores_are_standardised_on_images_not_learnt_from(build, normals)
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("batch", [1, 5])
+def test_halves_do_not_depend_on_the_batches_and_fusions_nest(build, normals, batch):
+    inner = FusedScorer([MahalanobisScorer(num_masks=4), TokenScorer(levels=[1])])
+    model = build(scorer=FusedScorer([inner, ReconstructionScorer(num_masks=4)]))
+    other = build(scorer=FusedScorer([MahalanobisScorer(num_masks=4), ReconstructionScorer(num_masks=4)]))
+    model.scorer.fit(model.network, normals.split(batch))
+    other.scorer.fit(other.network, normals.split(6))
+    expected = other.scorer.centre.clone()
+    other.scorer.fit(other.network, normals.split(batch))
+    torch.testing.assert_close(other.scorer.centre, expected, rtol=1e-4, atol=1e-5)
+    assert torch.isfinite(model.score(normals[:2]).pred_score).all()
+
+
+@torch.no_grad()
 def test_fused_scorers_travel_in_checkpoints_and_exports(build, images, normals):
     model = build(scorer=FusedScorer([TokenScorer(levels=[1]), ReconstructionScorer(num_masks=4)]))
     model.scorer.fit(model.network, normals.split(10))
