@@ -24,8 +24,10 @@ HINT = (
 
 
 def is_backbone_of(model: dict[str, Any]) -> bool:
-    """Tell whether a model's section asks for the EfficientNet-Lite0 backbone, itself or in its scorer."""
+    """Tell whether a model's section asks for the EfficientNet-Lite0 backbone: itself, its target or its scorer."""
     arguments = model.get("init_args", {})
+    if arguments.get("feature_target") is not None:
+        return True
     scorer = json.dumps(arguments.get("scorer"), default=str)
     return str(arguments.get("backbone", "")).partition(".")[0] == BACKBONE or "FeatureScorer" in scorer
 

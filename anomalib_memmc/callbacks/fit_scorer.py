@@ -1,15 +1,13 @@
 """Where a scorer learns from normal images: the one way in."""
 
 import logging
-from collections.abc import Iterator
-from copy import copy
 from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+
+from anomalib_memmc.callbacks.normal_images import NormalImages
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +24,11 @@ class FitScorer(Callback):
     def __init__(self) -> None:
         super().__init__()
         self._fitted_at = -1
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Get what the scorer needs, so that nothing is missing after hours of training."""
+        del trainer
+        cast(Any, pl_module.model).scorer.prepare()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Fit, if this validation is part of a training and not its sanity check."""
@@ -59,53 +62,7 @@ class FitScorer(Callback):
         was_training = model.training
         model.eval()
         with torch.no_grad(), trainer.precision_plugin.val_step_context():
-            model.scorer.fit(model.network, _NormalImages(trainer, pl_module))
+            model.scorer.fit(model.network, NormalImages(trainer, pl_module))
         model.scorer.is_fitted.fill_(True)
         model.train(was_training)
         self._fitted_at = trainer.global_step
-
-
-class _NormalImages:
-    """Batches of this process's share of the normal training images, pre-processed as in a validation."""
-
-    def __init__(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.pl_module = cast(Any, pl_module)
-        self.transform = getattr(pl_module.pre_processor, "transform", None)
-        self.loader = _share(_normal_loader(trainer, self.transform), trainer.global_rank, trainer.world_size)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        for batch in self.loader:
-            images = batch.image.to(self.pl_module.device)
-            images = self.transform(images) if self.transform else images
-            yield self.pl_module.model.network.check(images)
-
-
-def _normal_loader(trainer: Trainer, transform: Any) -> DataLoader:
-    """The loader that the data module offers, or the training set of one that offers none, without augmentations."""
-    offered = getattr(cast(Any, trainer).datamodule, "normal_dataloader", None)
-    if offered is not None:
-        return offered()
-    training = cast(DataLoader, trainer.train_dataloader)
-    dataset = copy(training.dataset)
-    if hasattr(dataset, "augmentations"):  # anomalib's data modules set them after they made the data set, as here
-        validation = getattr(trainer.val_dataloaders, "dataset", None)
-        dataset.augmentations = getattr(validation, "augmentations", transform)
-    return _loader(dataset, training)
-
-
-def _share(loader: DataLoader, rank: int, world_size: int) -> DataLoader:
-    """Every ``world_size``-th image from number ``rank`` on, none twice."""
-    if world_size == 1:
-        return loader
-    return _loader(Subset(loader.dataset, range(rank, len(cast(Any, loader.dataset)), world_size)), loader)
-
-
-def _loader(dataset: Any, like: DataLoader) -> DataLoader:
-    """A loader in order, with the settings of another, that leaves the global random state alone."""
-    return DataLoader(
-        dataset,
-        batch_size=like.batch_size,
-        num_workers=like.num_workers,
-        collate_fn=like.collate_fn,
-        generator=torch.Generator(),  # a loader draws a seed; training must not notice
-    )

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Normalize
 
-from anomalib_memmc.callbacks import FitScorer, PredictionTable, ReconstructionPictures
+from anomalib_memmc.callbacks import FitFeatureTarget, FitScorer, PredictionTable, ReconstructionPictures
 from anomalib_memmc.configurable import build, plain
 from anomalib_memmc.metrics import IoU, OracleIoU
 from anomalib_memmc.model.checkpoint import ARGUMENTS, require_same_network, require_same_scorer, saved_scorer
@@ -222,10 +222,11 @@ class MemMCMAE(AnomalibModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_callbacks(self) -> Sequence[Callback]:
-        """The components that are callbacks, the table of predictions, pictures, and what fits the scorer."""
+        """The components that are callbacks, the table of predictions, pictures, and what fits target and scorer."""
         callbacks = [  # the table first: it notes raw scores
             PredictionTable(),
             *cast(Sequence[Callback], super().configure_callbacks()),
+            FitFeatureTarget(),
             FitScorer(),
         ]
         if self.picture_every:

@@ -1,14 +1,15 @@
 """The masked autoencoder: an encoder with memory, and a decoder that attends to every encoder level."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from anomalib_memmc.configurable import Configurable
+from anomalib_memmc.configurable import Configurable, build
 from anomalib_memmc.model.decoder import Decoder
 from anomalib_memmc.model.encoder import Encoder
+from anomalib_memmc.model.feature_target import FeatureTarget
 from anomalib_memmc.model.layers.attention import Gate
 from anomalib_memmc.model.layers.positions import sincos_positions
 
@@ -45,6 +46,8 @@ class MaskedAutoencoder(Configurable, nn.Module):
             they join is not in the paper).
         normalize: ``"none"`` trains on pixels in [0, 1]; ``"imagenet"`` standardises them inside the model, for weights
             that were trained so. Reconstructions are in [0, 1] either way.
+        feature_target: Features that the decoder predicts beside the pixels, or their configuration (not in the paper);
+            None for pixels alone.
         checkpoint_decoder: Keep only the inputs of the decoder blocks in training and compute the rest again in the
             backward pass: less memory for more time, the same gradients.
         compile: Run the blocks of encoder and decoder through ``torch.compile``; the first batch takes minutes, and on
@@ -71,6 +74,7 @@ class MaskedAutoencoder(Configurable, nn.Module):
         cross_residual: bool = False,
         long_skips: bool = True,
         normalize: Normalize = "none",
+        feature_target: FeatureTarget | None = None,
         checkpoint_decoder: bool = False,
         compile: bool = False,
     ) -> None:
@@ -80,6 +84,10 @@ class MaskedAutoencoder(Configurable, nn.Module):
         self.grid = _grid(self.image_size, patch_size)
         self.in_channels = in_channels
         self.levels = _levels(multi_level, encoder_depth)
+        self.pixel_values = patch_size**2 * in_channels
+        target = build(feature_target, FeatureTarget) if isinstance(feature_target, Mapping) else feature_target
+        if target is not None:
+            target.setup(self.image_size, self.grid)
 
         self.patch_embed = nn.Conv2d(in_channels, encoder_dim, patch_size, patch_size)
         self.cls_token = nn.Parameter(torch.randn(1, 1, encoder_dim) * 0.02)
@@ -92,7 +100,7 @@ class MaskedAutoencoder(Configurable, nn.Module):
             decoder_heads,
             encoder_dim=encoder_dim,
             grid=self.grid,
-            patch_values=patch_size**2 * in_channels,
+            patch_values=self.pixel_values + (0 if target is None else target.values),
             num_levels=len(self.levels),
             gate=gate,
             cross_residual=cross_residual,
@@ -105,6 +113,7 @@ class MaskedAutoencoder(Configurable, nn.Module):
         self.register_buffer("pixel_mean", mean, persistent=False)
         self.register_buffer("pixel_std", std, persistent=False)
         self._init_weights()
+        self.feature_target: FeatureTarget | None = target  # after the weights were drawn: its own are not
         if compile:  # block by block: all blocks share the code of the first, and the chunks of scoring stay free
             for block in (*self.encoder.blocks, *self.decoder.blocks):
                 block.compile(fullgraph=True)
@@ -131,7 +140,8 @@ class MaskedAutoencoder(Configurable, nn.Module):
                 the head the other patches.
 
         Returns:
-            Standardised patch values (B, M, N, P), or (B, M, K, P); P runs row, column, channel.
+            Standardised patch values (B, M, N, P + F), or (B, M, K, P + F). The P of pixels run row, column, channel;
+            the F of features are there only with a ``feature_target``, see :meth:`feature_values`.
 
         Raises:
             ValueError: If the images do not have the size or channels the model was built for.
@@ -178,14 +188,18 @@ class MaskedAutoencoder(Configurable, nn.Module):
             Pixels (B, M, C, H, W) in about [0, 1], float32; undefined where visible.
         """
         hidden = _of_each_image(hidden, images)
-        predicted = self.predict(images, visible, hidden)
+        predicted = self.predict(images, visible, hidden)[..., : self.pixel_values]
         patches = predicted.new_zeros(*predicted.shape[:2], self.num_patches, predicted.shape[-1])
         index = hidden[..., None].expand(-1, -1, -1, predicted.shape[-1])
         return self.pixels(patches.scatter(2, index, predicted))
 
     def pixels(self, patches: Tensor) -> Tensor:
-        """Standardised patch values (B, M, N, P) -> pixels (B, M, C, H, W) in about [0, 1], float32."""
-        return self.unpatchify(patches.float()) * self.pixel_std + self.pixel_mean
+        """Predicted values of all patches (B, M, N, P + F) -> pixels (B, M, C, H, W) in about [0, 1], float32."""
+        return self.unpatchify(patches[..., : self.pixel_values].float()) * self.pixel_std + self.pixel_mean
+
+    def feature_values(self, patches: Tensor) -> Tensor:
+        """Predicted values (..., P + F) -> the standardised features (..., F)."""
+        return patches[..., self.pixel_values :]
 
     def standardise(self, images: Tensor) -> Tensor:
         """Pixels in [0, 1] -> pixels as the network is trained on, of the same shape; see ``normalize``."""

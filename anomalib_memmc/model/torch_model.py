@@ -71,7 +71,7 @@ class MemMCMAEModel(nn.Module):
             images: Images (B, C, H, W), values in [0, 1].
 
         Returns:
-            In training the scalar loss: mean squared error over the pixels of freshly drawn hidden patches. In
+            In training the scalar loss over freshly drawn hidden patches, see :meth:`loss`. In
             evaluation an ``InferenceBatch`` with ``pred_score`` (B,) and ``anomaly_map`` (B, 1, H, W).
 
         Raises:
@@ -83,7 +83,7 @@ class MemMCMAEModel(nn.Module):
         return InferenceBatch(pred_score=scores.pred_score, anomaly_map=scores.anomaly_map)
 
     def loss(self, images: Tensor, masks: Tensor) -> Tensor:
-        """Mean squared error over the pixels of the hidden patches.
+        """Mean squared error over the pixels of the hidden patches, and, weighted, over their features where there are.
 
         Args:
             images: Images (B, C, H, W), values in [0, 1].
@@ -136,8 +136,13 @@ class MemMCMAEModel(nn.Module):
         images = self.network.check(images)
         visible, hidden = (index.to(images.device, non_blocking=True) for index in (visible, hidden))
         predicted = self.network.predict(images, visible[:, None], hidden[:, None])[:, 0]
-        target = take_tokens(self.network.patchify(self.network.standardise(images)), hidden)
-        return functional.mse_loss(predicted.float(), target.float())
+        pixels = take_tokens(self.network.patchify(self.network.standardise(images)), hidden)
+        loss = functional.mse_loss(predicted[..., : self.network.pixel_values].float(), pixels.float())
+        target = self.network.feature_target
+        if target is None:
+            return loss
+        features = take_tokens(target(images), hidden)
+        return loss + target.weight * functional.mse_loss(self.network.feature_values(predicted).float(), features)
 
     def _fixed_masks(self) -> Tensor:
         masks = getattr(self.scorer, "masks", None)

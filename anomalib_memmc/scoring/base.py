@@ -66,6 +66,13 @@ class Scorer(Configurable, nn.Module, ABC):
             ValueError: If the scorer does not fit the network.
         """
 
+    def prepare(self) -> None:
+        """Get what must be at hand, such as pretrained weights; called before the first step of a training.
+
+        Raises:
+            RuntimeError: If it cannot be had.
+        """
+
     @abstractmethod
     def score(self, network: "MaskedAutoencoder", images: Tensor) -> Scores:
         """Score images.

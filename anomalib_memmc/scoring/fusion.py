@@ -50,6 +50,11 @@ class FusedScorer(Scorer):
         for scorer in self._each():
             scorer.setup(network, mask_ratio)
 
+    def prepare(self) -> None:
+        """Get what every scorer needs."""
+        for scorer in self._each():
+            scorer.prepare()
+
     def score(self, network: MaskedAutoencoder, images: Tensor) -> Scores:
         """Weighted mean of the standardised scores and maps; the spread over the masks is not fused."""
         score, anomaly_map = images.new_zeros(()), images.new_zeros(())

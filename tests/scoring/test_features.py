@@ -36,7 +36,7 @@ def test_nothing_of_the_masked_autoencoder_changes(build):
         assert torch.equal(scored.network.state_dict()[name], value), name
     trained = [name for name, value in scored.named_parameters() if value.requires_grad]
     assert all(name.startswith("network.") for name in trained)
-    assert not any(module.training for module in scored.train().scorer.extractor.modules())
+    assert not any(module.training for module in scored.train().scorer.frozen.extractor.modules())
 
 
 @torch.no_grad()
@@ -61,7 +61,7 @@ def test_state_and_export(build, normals):
 def test_nothing_is_loaded_before_the_first_fit_and_offline_says_so(build, normals, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     model = build(scorer=FeatureScorer())
-    assert not model.scorer.has_weights
+    assert not model.scorer.frozen.has_weights
     monkeypatch.setattr("timm.create_model", lambda *_, **__: (_ for _ in ()).throw(OSError("offline")))
     with pytest.raises(RuntimeError, match=r"weights of tf_efficientnet_lite0 cannot be had: offline"):
         model.scorer.fit(model.network, [normals])

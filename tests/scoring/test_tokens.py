@@ -17,7 +17,7 @@ def normals():
 def test_tokens_are_those_of_the_pass_in_which_a_patch_is_visible(build, images):
     model = build(scorer=TokenScorer(levels=[1, 3]))
     scorer, network = model.scorer, model.network
-    tokens = scorer.tokens(network, images)
+    tokens = scorer.features(network, images)
     assert tokens.shape == (3, 24, 2 * 32)
     for view in range(4):
         visible = scorer.visible[view]
@@ -33,8 +33,8 @@ def test_distances_are_mahalanobis(build, images, normals):
     model = build(scorer=TokenScorer(levels=[2], top=0.25))
     scorer, network = model.scorer, model.network
     scorer.fit(network, normals.split(7))
-    learnt = torch.cat([scorer.tokens(network, part) for part in normals.split(7)]).double().numpy()
-    tested = scorer.tokens(network, images).double().numpy()
+    learnt = torch.cat([scorer.features(network, part) for part in normals.split(7)]).double().numpy()
+    tested = scorer.features(network, images).double().numpy()
     expected = np.zeros((3, 24))
     for place in range(24):
         mean, spread = learnt[:, place].mean(axis=0), learnt[:, place].std(axis=0)
@@ -43,7 +43,7 @@ def test_distances_are_mahalanobis(build, images, normals):
         shrunk = 0.9 * correlations + 0.1 * np.trace(correlations) / 32 * np.eye(32)
         deviations = (tested[:, place] - mean) / spread
         expected[:, place] = np.sqrt(np.einsum("bi,ij,bj->b", deviations, np.linalg.inv(shrunk), deviations) / 32)
-    distances = scorer.gaussians(scorer.tokens(network, images))
+    distances = scorer.gaussians(scorer.features(network, images))
     torch.testing.assert_close(distances.double(), torch.tensor(expected), rtol=1e-3, atol=1e-3)
     scores = model.score(images)
     np.testing.assert_allclose(scores.pred_score, np.sort(expected)[:, -6:].mean(axis=1), rtol=1e-3)
@@ -56,7 +56,7 @@ def test_an_unusual_patch_shows_where_it_is(build, normals):
     model.scorer.fit(model.network, normals.split(10))
     images = normals[:2].clone()
     images[:, :, 8:16, 16:24] = 3.0  # patch 6 + 2
-    distances = model.scorer.gaussians(model.scorer.tokens(model.network, images))
+    distances = model.scorer.gaussians(model.scorer.features(model.network, images))
     assert distances.argmax(dim=1).tolist() == [8, 8]
 
 

@@ -1,0 +1,102 @@
+"""Features of a frozen pretrained network, on a grid of places (not in the paper)."""
+
+from collections.abc import Sequence
+
+import timm
+import torch
+from anomalib.models.components.feature_extractors import TimmFeatureExtractor
+from torch import Tensor, nn
+from torch.nn import functional
+
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
+
+
+class FrozenFeatures(nn.Module):
+    """Layers of a frozen network of timm, brought to one grid and joined.
+
+    It is built without weights, so that building a model needs no network: :meth:`load_weights` loads the pretrained
+    ones, once, and they are in every checkpoint from then on.
+
+    Args:
+        backbone: A model of timm.
+        layers: Its layers, as anomalib's PaDiM names them, at least one.
+        image_size: Height and width of the images in pixels.
+        grid: Rows and columns of the places; None takes those of the finest layer. Finer layers are averaged, coarser
+            ones enlarged bilinearly.
+        pre_trained: Whether :meth:`load_weights` loads timm's pretrained weights (ImageNet); False leaves random ones.
+
+    Raises:
+        ValueError: If the network has no such layer.
+    """
+
+    has_weights: Tensor
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(
+        self,
+        backbone: str,
+        layers: Sequence[str],
+        image_size: tuple[int, int],
+        grid: tuple[int, int] | None = None,
+        pre_trained: bool = True,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.layers = list(layers)
+        with torch.random.fork_rng(devices=[]):  # the initial weights of the masked autoencoder must not change
+            self.extractor = TimmFeatureExtractor(backbone, self.layers, pre_trained=False).requires_grad_(False)
+        with torch.no_grad():
+            found = self.extractor.eval()(torch.zeros(1, 3, *image_size))
+        if missing := [layer for layer in self.layers if layer not in found]:
+            known = ", ".join(timm.create_model(backbone, features_only=True).feature_info.module_name())
+            msg = f"{backbone} has no layer {', '.join(missing)}; its layers are {known}."
+            raise ValueError(msg)
+        shapes = [found[layer].shape for layer in self.layers]
+        self.grid = grid or (max(shape[2] for shape in shapes), max(shape[3] for shape in shapes))
+        self.width = sum(shape[1] for shape in shapes)
+        self.register_buffer("has_weights", torch.tensor(not pre_trained))
+        self.register_buffer("pixel_mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
+
+    def train(self, mode: bool = True) -> "FrozenFeatures":
+        """The frozen network stays in evaluation mode."""
+        super().train(mode)
+        self.extractor.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features of every place: images (B, 1 or 3, H, W) in [0, 1] -> (B, D, rows, columns), float32."""
+        colour = (images.expand(-1, 3, -1, -1) - self.pixel_mean) / self.pixel_std
+        found = self.extractor(colour.to(next(self.extractor.parameters()).dtype))
+        return torch.cat([_resized(found[layer].float(), self.grid) for layer in self.layers], dim=1)
+
+    def load_weights(self) -> None:
+        """Load the pretrained weights, unless they are loaded or not wanted.
+
+        Raises:
+            RuntimeError: If the weights cannot be had.
+        """
+        if self.has_weights:
+            return
+        try:
+            pretrained = TimmFeatureExtractor(self.backbone, self.layers, pre_trained=True)
+        except Exception as error:  # offline, huggingface_hub and timm raise many kinds
+            msg = (
+                f"The pretrained weights of {self.backbone} cannot be had: {error}. Connect to the network once, or "
+                "put them into the Hugging Face cache."
+            )
+            raise RuntimeError(msg) from error
+        self.extractor.load_state_dict(pretrained.state_dict())
+        self.has_weights.fill_(True)
+
+
+def _resized(layer: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(B, D, h, w) -> (B, D, rows, columns): the mean of what a place covers, or bilinear between places."""
+    height, width = layer.shape[-2:]
+    if (height, width) == grid:
+        return layer
+    if height % grid[0] == 0 and width % grid[1] == 0:
+        return functional.avg_pool2d(layer, (height // grid[0], width // grid[1]))
+    return functional.interpolate(layer, list(grid), mode="bilinear", align_corners=False)
