@@ -54,7 +54,7 @@ class ImageCache:
 
         Args:
             path: The image's file.
-            crop: What was cut out of it, by any value whose ``repr`` tells crops apart.
+            crop: What was cut out of it and painted over, by any value whose ``repr`` tells such cuts apart.
             read: Reads and crops the image: (3, H, W), float32 in [0, 1].
 
         Returns:

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Transform
 
 from anomalib_memmc.data.base.cache import CacheMode, ImageCache
-from anomalib_memmc.data.base.dataset import LABELS, MedicalImageDataset
+from anomalib_memmc.data.base.dataset import LABELS, MedicalImageDataset, Rectangle
 from anomalib_memmc.data.base.grouping import draw_groups
 from anomalib_memmc.data.base.synthetic import add_synthetic_anomalies
 from anomalib_memmc.data.io import DatasetError
@@ -62,13 +62,16 @@ class MedicalDataModule(AnomalibDataModule):
     Attributes:
         crop: Rectangle to cut out of every image, as fractions (left, top, right, bottom) of its width and height.
             ``None``, the default, keeps all. A subclass whose images need it sets it before :meth:`setup`.
+        blank: Rectangle to paint black in every image and normal in every mask, as fractions of what the crop leaves;
+            ``None``, the default, for nowhere. Set in the same way.
         normal_data: The normal training images, read from their files; set by :meth:`setup`.
 
     Raises:
         ValueError: If an argument is out of its range.
     """
 
-    crop: tuple[float, float, float, float] | None = None
+    crop: Rectangle | None = None
+    blank: Rectangle | None = None
     normal_data: MedicalImageDataset
 
     def __init__(
@@ -194,7 +197,7 @@ class MedicalDataModule(AnomalibDataModule):
         return self.parts[self.parts["split"] == part.value].reset_index(drop=True)
 
     def _dataset(self, rows: DataFrame, cache: ImageCache | None = None) -> MedicalImageDataset:
-        return MedicalImageDataset(rows, self._dataset_task, self.crop, cache=cache)
+        return MedicalImageDataset(rows, self._dataset_task, self.crop, cache=cache, blank=self.blank)
 
     def _update_augmentations(self) -> None:
         """Give each dataset its augmentations and the model's resize; the normal images get those of the validation."""
@@ -223,7 +226,7 @@ class MedicalDataModule(AnomalibDataModule):
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
             normals = self._dataset(self._rows_of(Split.VAL)).samples
             self._synthetic_samples = add_synthetic_anomalies(normals, folder, self.split_seed)
-        return MedicalImageDataset(self._synthetic_samples, TaskType.SEGMENTATION, self.crop)
+        return MedicalImageDataset(self._synthetic_samples, TaskType.SEGMENTATION, self.crop, blank=self.blank)
 
     def val_dataloader(self) -> EVAL_DATALOADERS:
         """Loader of the validation images; none in the mode "none"."""

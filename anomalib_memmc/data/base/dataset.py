@@ -22,6 +22,9 @@ from anomalib_memmc.data.io import DatasetError, read_image, read_mask
 COLUMNS = ["image_path", "label", "label_index", "mask_path", "split", "group", "stratum"]
 LABELS = {0: "normal", 1: "abnormal"}
 
+Rectangle = tuple[float, float, float, float]
+"""(left, top, right, bottom) as fractions of width and height."""
+
 
 def make_samples(rows: Sequence[dict[str, Any]]) -> DataFrame:
     """Build the table of samples that :class:`MedicalImageDataset` takes.
@@ -54,6 +57,8 @@ class MedicalImageDataset(AnomalibDataset):
             if not; ``None`` looks whether any row has a mask.
         crop: Rectangle to cut out of every image and mask before anything else, as fractions of its width and height
             (left, top, right, bottom), each in [0, 1]. ``None`` keeps the whole image.
+        blank: Rectangle to paint black in every image and normal in every mask, as fractions of what the crop leaves.
+            An anomaly that lies wholly in it keeps its label, with an empty mask. ``None`` paints nothing.
         augmentations: torchvision v2 transform of image and mask.
         cache: Where shrunk images are kept between epochs, for samples without anomalies only; ``None``: nowhere.
 
@@ -65,9 +70,10 @@ class MedicalImageDataset(AnomalibDataset):
         self,
         samples: DataFrame,
         task: TaskType | str | None = None,
-        crop: tuple[float, float, float, float] | None = None,
+        crop: Rectangle | None = None,
         augmentations: Transform | None = None,
         cache: ImageCache | None = None,
+        blank: Rectangle | None = None,
     ) -> None:
         super().__init__(augmentations=augmentations)
         if cache is not None and samples["label_index"].any():
@@ -77,6 +83,7 @@ class MedicalImageDataset(AnomalibDataset):
         has_masks = bool((samples["mask_path"] != "").any())
         self._task = TaskType(task or ("segmentation" if has_masks else "classification"))
         self.crop = crop
+        self.blank = blank
         self.samples = samples
 
     @property
@@ -116,9 +123,10 @@ class MedicalImageDataset(AnomalibDataset):
         if self.cache is None:
             image = read_image(row.image_path)
             mask = self._read_mask(row, image) if self._task == TaskType.SEGMENTATION else None
-            image, mask = self._crop(image), self._crop(mask)
+            image, mask = self._cut(image), self._cut(mask)
         else:
-            image = self.cache.read(row.image_path, self.crop, lambda: self._crop(read_image(row.image_path)))
+            key = self.crop if self.blank is None else (self.crop, self.blank)
+            image = self.cache.read(row.image_path, key, lambda: self._cut(read_image(row.image_path)))
             mask = self._read_mask(row, image) if self._task == TaskType.SEGMENTATION else None
         if self.augmentations and mask is None:
             image = self.augmentations(image)
@@ -139,7 +147,7 @@ class MedicalImageDataset(AnomalibDataset):
             raise TypeError(msg)
         samples = pd.concat([self.samples, other_dataset.samples], ignore_index=True)
         task = max(self._task, other_dataset._task, key=lambda task: task == TaskType.SEGMENTATION)
-        return MedicalImageDataset(samples, task, self.crop, self.augmentations)
+        return MedicalImageDataset(samples, task, self.crop, self.augmentations, blank=self.blank)
 
     @staticmethod
     def _read_mask(row: Any, image: Image) -> Mask:
@@ -151,12 +159,22 @@ class MedicalImageDataset(AnomalibDataset):
             raise DatasetError(msg)
         return read_mask(row.mask_path, size, row.image_path)
 
-    def _crop(self, picture: Any) -> Any:
-        """Cut the rectangle out of an Image (3, H, W) or a Mask (H, W)."""
-        if self.crop is None or picture is None:
+    def _cut(self, picture: Any) -> Any:
+        """Crop an Image (3, H, W) or a Mask (H, W), and blank its rectangle."""
+        if picture is None or (self.crop is None and self.blank is None):
             return picture
-        height, width = picture.shape[-2:]
-        left, top, right, bottom = self.crop
-        rows = slice(round(top * height), max(round(bottom * height), round(top * height) + 1))
-        columns = slice(round(left * width), max(round(right * width), round(left * width) + 1))
-        return type(picture)(picture[..., rows, columns])
+        if self.crop is not None:
+            picture = type(picture)(picture[_inside(self.crop, picture)])
+        if self.blank is not None:
+            picture = type(picture)(picture.clone())
+            picture[_inside(self.blank, picture)] = 0
+        return picture
+
+
+def _inside(rectangle: Rectangle, picture: Any) -> tuple[Any, slice, slice]:
+    """Index of a rectangle's pixels in (..., H, W), at least one row and column."""
+    height, width = picture.shape[-2:]
+    left, top, right, bottom = rectangle
+    rows = slice(round(top * height), max(round(bottom * height), round(top * height) + 1))
+    columns = slice(round(left * width), max(round(right * width), round(left * width) + 1))
+    return ..., rows, columns

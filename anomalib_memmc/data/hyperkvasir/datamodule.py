@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pandas import DataFrame
 
 from anomalib_memmc.data.base import MedicalDataModule, make_samples
 from anomalib_memmc.data.base.grouping import draw_groups
 from anomalib_memmc.data.hyperkvasir.duplicates import CENTRE, near_duplicate_groups
-from anomalib_memmc.data.hyperkvasir.scopeguide import has_scopeguide_box
+from anomalib_memmc.data.hyperkvasir.scopeguide import CORNER, has_scopeguide_box
 from anomalib_memmc.data.hyperkvasir.split_file import read_split, short_key, write_split
 from anomalib_memmc.data.hyperkvasir.tree import (
     LABELED,
@@ -25,6 +25,7 @@ from anomalib_memmc.data.io import DatasetError
 logger = logging.getLogger(__name__)
 
 PAPER_TRAIN, PAPER_TEST = 1600, 500
+Region = Literal["frame", "crop", "tissue"]
 
 
 class HyperKvasir(MedicalDataModule):
@@ -48,15 +49,18 @@ class HyperKvasir(MedicalDataModule):
         split_file: CSV ``path,part`` with a part of train, val or test that replaces the drawn split and its counts.
             Paths are matched by class folder and file name. Frames that it does not list are not used; if it lists
             no polyp, all are tested.
-        crop_border: Cut off the frame's border as the authors do, (45, 45, 475, 475) of 512 pixels, from image and
-            mask. It removes the black corners and most of the overlays, by which normal frames and polyps differ
-            apart from the tissue. Off by default, because anomalib's own pictures draw the anomaly map over the
-            uncropped file.
+        region: What of a frame is used, in image and mask. Normal frames and polyps differ apart from the tissue, by
+            black corners, overlays and the ScopeGuide box, so that a score may tell them apart without seeing any.
+            "crop" cuts off the border as the authors do, (45, 45, 475, 475) of 512 pixels. "tissue" also paints the
+            corner where the box may lie black in *every* frame, whether it has a box or not (not in the paper); mask
+            pixels there become normal. "frame" keeps the whole frame. A polyp that lies wholly in what is taken away
+            keeps its label, with an empty mask: it counts for images, not for IoU.
         **shared: Arguments of every data module, see :class:`~anomalib_memmc.data.MedicalDataModule`.
 
     Raises:
         DatasetNotFoundError: In ``prepare_data`` and ``setup``, if the data set is not under `root`.
         DatasetError: If it does not fill the requested split.
+        ValueError: If there is no such `region`.
 
     Example:
         >>> from anomalib_memmc.data import HyperKvasir
@@ -72,11 +76,16 @@ class HyperKvasir(MedicalDataModule):
         num_train_normal: int | None = PAPER_TRAIN,
         num_test_normal: int | None = PAPER_TEST,
         split_file: Path | str | None = None,
-        crop_border: bool = False,
+        region: Region = "crop",
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
-        self.crop = CENTRE if crop_border else None
+        if region not in get_args(Region):
+            msg = f"region must be one of {', '.join(get_args(Region))}, got {region!r}."
+            raise ValueError(msg)
+        self.region = region
+        self.crop = None if region == "frame" else CENTRE
+        self.blank = CORNER if region == "tissue" else None
         self.root = Path(root)
         self.num_train_normal = num_train_normal
         self.num_test_normal = num_test_normal

@@ -11,6 +11,9 @@ SIDE = 64  # pixels of a thumbnail
 ROWS, COLUMNS = slice(50, 62), slice(8, 14)  # inside the box, and outside the frame's black corner
 MAX_LEVEL = 5  # of 255
 
+CORNER = (0.0, 84 / 128, 44 / 128, 1.0)
+"""Where the box may lie in a frame cropped as the authors do: (left, top, right, bottom), fractions of the crop."""
+
 
 def has_scopeguide_box(path: str | Path) -> bool:
     """Whether a colonoscopy frame has the black box that covers the ScopeGuide picture at its lower left.

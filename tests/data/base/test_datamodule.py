@@ -58,7 +58,7 @@ def test_shared_arguments_have_default_type_and_help_in_every_module(module: typ
     parser.add_class_arguments(module, "data", fail_untyped=False)
     defaults = parser.get_defaults().data
     assert {name: defaults[name] for name in SHARED} == SHARED
-    assert "crop" not in defaults
+    assert not {"crop", "blank"} & set(vars(defaults))
     shown = " ".join(parser.format_help().split())
     assert "--data.num_workers NUM_WORKERS Worker processes of each loader. (type: int, default: 8)" in shown
     assert "Keep the training images shrunk and decoded between epochs" in shown
@@ -73,7 +73,7 @@ def test_the_help_of_a_subclass_shows_them(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit):
         parser.parse_args(["--data.help=anomalib_memmc.data.HyperKvasir"])
     shown = " ".join(capsys.readouterr().out.split())
-    assert "--data.crop_border" in shown
+    assert "--data.region" in shown
     assert "--data.cache_size CACHE_SIZE Shorter side of a cached image in pixels" in shown
 
 
@@ -165,9 +165,10 @@ def test_reading_normal_images_leaves_the_random_state(root: Path, workers: int)
 
 def test_normal_images_are_cropped_as_all_are(hyperkvasir_root: Path) -> None:
     counts = {"num_train_normal": 24, "num_test_normal": 8, "num_workers": 0}
-    datamodule = set_up(HyperKvasir(hyperkvasir_root, crop_border=True, **counts))
+    datamodule = set_up(HyperKvasir(hyperkvasir_root, region="tissue", **counts))
     assert datamodule.normal_data.crop == datamodule.train_data.crop == datamodule.val_data.crop is not None
-    assert HyperKvasir(hyperkvasir_root).crop is None
+    assert datamodule.normal_data.blank == datamodule.train_data.blank == datamodule.val_data.blank is not None
+    assert HyperKvasir(hyperkvasir_root, region="frame").crop is None
 
 
 def test_anomalous_training_images_are_no_normal_ones(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from anomalib import TaskType
 from anomalib.data import AnomalibDataModule
 from PIL import Image
@@ -24,6 +25,13 @@ def make(root: Path, **arguments: object) -> HyperKvasir:
 
 def names(datamodule: MedicalDataModule, part: str) -> set[str]:
     return {Path(path).name for path in getattr(datamodule, f"{part}_data").samples["image_path"]}
+
+
+def mark_polyp(root: Path, name: str, box: tuple[int, int, int, int]) -> None:
+    """Give a polyp's frame a mask that is white in a box."""
+    mask = Image.new("RGB", (48, 40))
+    mask.paste((255, 255, 255), box)
+    mask.save(root / "segmented-images" / "masks" / name)
 
 
 def groups(datamodule: MedicalDataModule, part: str) -> set[str]:
@@ -190,11 +198,49 @@ def test_a_missing_split_file_is_refused(hyperkvasir_root: Path) -> None:
         make(hyperkvasir_root, split_file="absent.csv")
 
 
-def test_crop_border_is_the_authors_rectangle(hyperkvasir_root: Path) -> None:
-    whole, cropped = make(hyperkvasir_root).test_data[13], make(hyperkvasir_root, crop_border=True).test_data[13]
+def test_the_crop_is_the_authors_rectangle_and_the_default(hyperkvasir_root: Path) -> None:
+    whole, cropped = make(hyperkvasir_root, region="frame").test_data[13], make(hyperkvasir_root).test_data[13]
     top, bottom, left, right = round(40 * 45 / 512), round(40 * 475 / 512), round(48 * 45 / 512), round(48 * 475 / 512)
     assert (cropped.image == whole.image[:, top:bottom, left:right]).all()
     assert (cropped.gt_mask == whole.gt_mask[top:bottom, left:right]).all()
+
+
+def test_tissue_is_the_crop_with_the_scopeguide_corner_painted_black(hyperkvasir_root: Path) -> None:
+    mark_polyp(hyperkvasir_root, "polyp-3.jpg", (5, 15, 30, 35))
+    cropped, tissue = (make(hyperkvasir_root, region=region) for region in ("crop", "tissue"))
+    for part in ("train_data", "val_data", "test_data"):
+        for seen, painted in zip(getattr(cropped, part), getattr(tissue, part), strict=True):
+            height, width = seen.image.shape[-2:]
+            corner = torch.zeros(height, width, dtype=torch.bool)
+            corner[round(height * 84 / 128) :, : round(width * 44 / 128)] = True
+            assert (painted.image == seen.image * ~corner).all()
+            assert (painted.gt_mask == seen.gt_mask * ~corner).all()
+            assert type(painted.image) is type(seen.image)
+            assert painted.gt_mask.any() == bool(painted.gt_label)
+
+
+def test_a_polyp_in_the_corner_keeps_its_label(hyperkvasir_root: Path) -> None:
+    mark_polyp(hyperkvasir_root, "polyp-3.jpg", (5, 30, 15, 35))
+    items = {Path(item.image_path).name: item for item in make(hyperkvasir_root, region="tissue").test_data}
+    assert bool(items["polyp-3.jpg"].gt_label)
+    assert not items["polyp-3.jpg"].gt_mask.any()
+    (batch,) = make(hyperkvasir_root, region="tissue", eval_batch_size=14).test_dataloader()
+    assert batch.gt_label.sum() == 6
+    assert batch.gt_mask.flatten(1).any(dim=1).sum() == 5
+
+
+def test_the_cache_keeps_regions_apart(hyperkvasir_root: Path, tmp_path: Path) -> None:
+    expected = {name: make(hyperkvasir_root, region=name).train_data[0].image for name in ("frame", "crop", "tissue")}
+    cache = {"cache": "disk", "cache_dir": tmp_path / "cache", "cache_size": 64}
+    for _ in range(2):
+        for name, image in expected.items():
+            cached = make(hyperkvasir_root, region=name, **cache).train_data[0].image
+            torch.testing.assert_close(cached, image, rtol=0, atol=0.51 / 255)
+
+
+def test_an_unknown_region_is_refused(hyperkvasir_root: Path) -> None:
+    with pytest.raises(ValueError, match="frame, crop, tissue, got 'box'"):
+        make(hyperkvasir_root, region="box")
 
 
 @pytest.mark.parametrize(
@@ -240,7 +286,7 @@ def test_a_config_file_builds_it(hyperkvasir_root: Path, tmp_path: Path) -> None
         f"  root: {hyperkvasir_root}\n"
         "  num_train_normal: 24\n"
         "  num_test_normal: null\n"
-        "  crop_border: true\n"
+        "  region: tissue\n"
         "  val_split_mode: from_train\n"
         "  num_workers: 0\n"
     )
