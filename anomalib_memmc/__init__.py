@@ -2,6 +2,7 @@
 
 from anomalib_memmc.data import CovidX, HyperKvasir, Phantom
 from anomalib_memmc.model import (
+    FeatureTarget,
     MaskedAutoencoder,
     MemMCMAE,
     MemMCMAEModel,
@@ -18,6 +19,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CovidX",
+    "FeatureTarget",
     "HyperKvasir",
     "MaskedAutoencoder",
     "MemMCMAE",

@@ -21,6 +21,8 @@ class FusedScorer(Scorer):
     Args:
         scorers: The scorers, at least one.
         weights: Weight of each; None weighs all alike.
+        map_weights: Weight of each one's map; None takes ``weights``. So one scorer may judge the image and another
+            show where.
 
     Raises:
         ValueError: If there is no scorer, or the weights do not fit.
@@ -31,17 +33,16 @@ class FusedScorer(Scorer):
     map_centre: Tensor
     map_spread: Tensor
 
-    def __init__(self, scorers: list[Scorer], weights: list[float] | None = None) -> None:
+    def __init__(
+        self, scorers: list[Scorer], weights: list[float] | None = None, map_weights: list[float] | None = None
+    ) -> None:
         super().__init__()
         if not scorers:
             msg = "FusedScorer needs at least one scorer."
             raise ValueError(msg)
-        weights = [1.0] * len(scorers) if weights is None else list(weights)
-        if len(weights) != len(scorers) or min(weights) < 0 or sum(weights) == 0:
-            msg = f"weights must be one number >= 0 for each of {len(scorers)} scorers and not all 0, got {weights}."
-            raise ValueError(msg)
         self.scorers = nn.ModuleList(scorers)
-        self.weights = [weight / sum(weights) for weight in weights]
+        self.weights = _shares("weights", [1.0] * len(scorers) if weights is None else weights, len(scorers))
+        self.map_weights = self.weights if map_weights is None else _shares("map_weights", map_weights, len(scorers))
         for name, start in (("centre", 0.0), ("spread", 1.0), ("map_centre", 0.0), ("map_spread", 1.0)):
             self.register_buffer(name, torch.full((len(scorers),), start))
 
@@ -58,10 +59,11 @@ class FusedScorer(Scorer):
     def score(self, network: MaskedAutoencoder, images: Tensor) -> Scores:
         """Weighted mean of the standardised scores and maps; the spread over the masks is not fused."""
         score, anomaly_map = images.new_zeros(()), images.new_zeros(())
-        for index, (scorer, weight) in enumerate(zip(self._each(), self.weights, strict=True)):
+        for index, scorer in enumerate(self._each()):
             one = scorer.score(network, images)
-            score = score + weight * (one.pred_score - self.centre[index]) / self.spread[index]
-            anomaly_map = anomaly_map + weight * (one.anomaly_map - self.map_centre[index]) / self.map_spread[index]
+            score = score + self.weights[index] * (one.pred_score - self.centre[index]) / self.spread[index]
+            standard = (one.anomaly_map - self.map_centre[index]) / self.map_spread[index]
+            anomaly_map = anomaly_map + self.map_weights[index] * standard
         return Scores(score, anomaly_map)
 
     def fit(self, network: MaskedAutoencoder, batches: Iterable[Tensor]) -> None:
@@ -86,6 +88,18 @@ class FusedScorer(Scorer):
 
     def _each(self) -> list[Scorer]:
         return [scorer for scorer in self.scorers if isinstance(scorer, Scorer)]
+
+
+def _shares(name: str, weights: list[float], count: int) -> list[float]:
+    """Weights that sum to 1.
+
+    Raises:
+        ValueError: If they are not one for each scorer, one is negative, or all are 0.
+    """
+    if len(weights) != count or min(weights) < 0 or sum(weights) == 0:
+        msg = f"{name} must be one number >= 0 for each of {count} scorers and not all 0, got {weights}."
+        raise ValueError(msg)
+    return [weight / sum(weights) for weight in weights]
 
 
 class _Half:

@@ -114,7 +114,8 @@ def test_state_and_export(build, model, normals):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [({"cells": 0}, "cells"), ({"weight": 0.0}, "weight"), ({"layers": ["blocks.1", "x"]}, "no layer x")]
+    ("arguments", "message"),
+    [({"cells": 0}, "cells"), ({"weight": 0.0}, "weight"), ({"layers": ["blocks.1", "x"]}, "no layer x")],
 )
 def test_bad_targets(build, arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -97,6 +97,18 @@ def test_fused_scores_are_standardised_on_images_not_learnt_from(build, normals)
 
 
 @torch.no_grad()
+def test_one_scorer_judges_and_another_shows_where(build, normals):
+    model = build(scorer=FusedScorer([TokenScorer(levels=[1]), ReconstructionScorer(num_masks=4)], [1, 0], [0, 1]))
+    model.scorer.fit(model.network, normals.split(10))
+    tokens, errors = (scorer.score(model.network, normals[:4]) for scorer in model.scorer.scorers)
+    fused = model.score(normals[:4])
+    centre, spread = model.scorer.centre[0], model.scorer.spread[0]
+    torch.testing.assert_close(fused.pred_score, (tokens.pred_score - centre) / spread)
+    centre, spread = model.scorer.map_centre[1], model.scorer.map_spread[1]
+    torch.testing.assert_close(fused.anomaly_map, (errors.anomaly_map - centre) / spread)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("batch", [1, 5])
 def test_halves_do_not_depend_on_the_batches_and_fusions_nest(build, normals, batch):
     inner = FusedScorer([MahalanobisScorer(num_masks=4), TokenScorer(levels=[1])])
@@ -126,7 +138,9 @@ def test_fused_scorers_travel_in_checkpoints_and_exports(build, images, normals)
     torch.testing.assert_close(program(images).pred_score, model(images).pred_score, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("weights", "count"), [([1.0], 2), ([0.0, 0.0], 2), ([-1.0, 2.0], 2), (None, 0)])
+@pytest.mark.parametrize(("weights", "count"), [([1.0], 2), ([0.0, 0.0], 2), ([-1.0, 2.0], 2), ([], 0)])
 def test_bad_fusions(weights, count):
     with pytest.raises(ValueError, match=r"scorer|weights"):
         FusedScorer([ReconstructionScorer() for _ in range(count)], weights)
+    with pytest.raises(ValueError, match=r"scorer|map_weights"):
+        FusedScorer([ReconstructionScorer() for _ in range(count)], map_weights=weights)
