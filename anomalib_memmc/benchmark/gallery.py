@@ -1,6 +1,7 @@
 """Best and worst cases of a finished benchmark job, as one picture."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from torchvision.tv_tensors import Mask
 
+from anomalib_memmc.benchmark.config import override
 from anomalib_memmc.benchmark.job import CONFIG_FILE, build
 from anomalib_memmc.benchmark.predictions import relative_paths
 from anomalib_memmc.callbacks.reconstructions import reconstruction_rows
@@ -46,11 +48,12 @@ def draw_gallery(folder: Path, predictions: pd.DataFrame, title: str) -> Figure:
     return draw_reconstructions(rows, title=f"{title}: best cases first, then worst; anomalous, then normal")
 
 
-def load_job(folder: Path) -> tuple[Any, Any]:
+def load_job(folder: Path, changes: Sequence[str] = ()) -> tuple[Any, Any]:
     """Build a finished job's model with its newest weights, and its data.
 
     Args:
         folder: The job's folder with its configuration and checkpoint; the data set must be where it was.
+        changes: Values that replace those of the job's configuration, as ``"data.init_args.root=DIR"``.
 
     Returns:
         The model in evaluation mode, and the data module, set up without training augmentations.
@@ -63,7 +66,7 @@ def load_job(folder: Path) -> tuple[Any, Any]:
         msg = f"{folder} holds no checkpoint: give the folder in which the benchmark ran."
         raise FileNotFoundError(msg)
     register()
-    model, datamodule, _ = build(json.loads((folder / CONFIG_FILE).read_text())["config"])
+    model, datamodule, _ = build(override(json.loads((folder / CONFIG_FILE).read_text())["config"], changes))
     state = torch.load(checkpoints[-1], map_location="cpu", weights_only=True)["state_dict"]
     model.load_state_dict(state)
     datamodule.train_augmentations = None

@@ -117,11 +117,11 @@ class MemMCMAE(AnomalibModule):
     def save_hyperparameters(
         self, *args: Any, ignore: Sequence[str] | str | None = None, frame: FrameType | None = None, **kwargs: Any
     ) -> None:
-        """As Lightning's, but a scorer is left out; its configuration takes its place, in plain values."""
+        """As Lightning's, but scorer and feature target are left out; their configurations take their place."""
         caller = inspect.currentframe()
         frame = frame or (caller.f_back if caller else None)
         ignored = [ignore] if isinstance(ignore, str) else list(ignore or ())
-        super().save_hyperparameters(*args, ignore=[*ignored, "scorer"], frame=frame, **kwargs)
+        super().save_hyperparameters(*args, ignore=[*ignored, "scorer", "feature_target"], frame=frame, **kwargs)
 
     def _save_arguments(self) -> None:
         """Note the arguments of the network with their defaults, and the scorer's configuration."""

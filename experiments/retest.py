@@ -1,0 +1,83 @@
+"""Test the trained models of a benchmark on other images, or by another scorer: nothing is trained again.
+
+    python -m experiments.retest results/benchmark/kermany --output results/benchmark/kermany-official \
+        --data.init_args.normal_test_dir official-test/NORMAL --data.init_args.abnormal_dir official-test/PNEUMONIA
+
+The first argument is the folder in which ``anomalib-memmc benchmark`` ran, with checkpoints. Thresholds, and what a
+scorer learnt, are those of the checkpoint. ``--scorer FILE.yaml`` (``class_path``, ``init_args``) has MemMC-MAE's
+checkpoints scored by another scorer instead, which learns from the normal training images, and thresholds from the
+held-out ones. ``--models`` keeps some models. The output folder has ``results.csv`` and ``predictions.parquet`` as a
+benchmark's.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from anomalib.engine import Engine
+
+from anomalib_memmc.benchmark.config import dotlist
+from anomalib_memmc.benchmark.gallery import load_job
+from anomalib_memmc.benchmark.job import TABLE_FILE, evidence, promised
+from anomalib_memmc.benchmark.predictions import Predictions, read
+from anomalib_memmc.benchmark.results import OK, RESULTS_FILE, Results, Row, finished, job_name
+from anomalib_memmc.callbacks import PredictionTable
+from anomalib_memmc.configurable import build
+from anomalib_memmc.scoring import Scorer
+from experiments.scores import batches_of
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--scorer", type=Path)
+    parser.add_argument("--models", nargs="+")
+    arguments, overrides = parser.parse_known_args()
+    changes = list(dotlist(overrides))
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    results, predictions = Results(arguments.output / RESULTS_FILE), Predictions(arguments.output)
+    for row in (row for own in finished(arguments.folder).values() for row in own):
+        if arguments.models and row["model"] not in arguments.models:
+            continue
+        model, datamodule = load_job(arguments.folder / job_name(row), changes)
+        if arguments.scorer:
+            rescore(model, datamodule, build(yaml.safe_load(arguments.scorer.read_text(encoding="utf-8")), Scorer))
+        with tempfile.TemporaryDirectory() as folder:
+            tested = retest(model, datamodule, Path(folder))
+            predictions.put(
+                job_name(row), read(next(Path(folder).rglob(TABLE_FILE)), getattr(datamodule, "root", None))
+            )
+        same = {name: row[name] for name in ("model", "seed", "commit", "config_hash", "fit_seconds")}
+        results.put({**same, "status": OK, **tested, "folder": str(arguments.output / job_name(row))})
+        print(f"{job_name(row)}: image AUROC {float(tested['image_AUROC']):.3f}", flush=True)
+
+
+def rescore(model: Any, datamodule: Any, scorer: Scorer) -> None:
+    """Give a model another scorer, and let it and the thresholds learn from normal images."""
+    model.model.set_scorer(scorer)
+    with torch.no_grad():
+        scorer.prepare()
+        scorer.fit(model.model.network, batches_of(model, datamodule.normal_data))
+    quiet_engine().validate(model, datamodule=datamodule)
+
+
+def retest(model: Any, datamodule: Any, folder: Path) -> Row:
+    """Test a model; the metrics of its row, and its predictions in a folder."""
+    engine = quiet_engine(default_root_dir=folder, callbacks=[PredictionTable()])
+    (metrics,) = engine.test(model, datamodule=datamodule, verbose=False)
+    table = next(folder.rglob(TABLE_FILE))
+    values = {**metrics, **evidence(table), **promised(table, model)}
+    return {name: str(float(value)) for name, value in values.items()}
+
+
+def quiet_engine(**arguments: Any) -> Engine:
+    """An engine that leaves no logs."""
+    return Engine(accelerator="cpu", devices=1, logger=False, enable_progress_bar=False, **arguments)
+
+
+if __name__ == "__main__":
+    main()
