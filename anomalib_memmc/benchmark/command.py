@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from anomalib_memmc.benchmark import lite0
 from anomalib_memmc.benchmark.config import Benchmark, Job, class_name, dotlist, load
 from anomalib_memmc.benchmark.job import CONFIG_FILE, RESULT_FILE, TABLE_FILE, data_root, parse
 from anomalib_memmc.benchmark.predictions import Predictions, read
 from anomalib_memmc.benchmark.results import FAILED, OK, RESULTS_FILE, Results, Row, job_name
 from anomalib_memmc.benchmark.tables import matched_table, strata_table, table
+from anomalib_memmc.model import lite0
 from anomalib_memmc.register import register
 
 LOG_FILE = "log.txt"

@@ -18,12 +18,11 @@ from anomalib.models import AnomalibModule
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from lightning import Trainer, seed_everything
 
-from anomalib_memmc.benchmark import lite0
 from anomalib_memmc.benchmark.config import merge
 from anomalib_memmc.benchmark.predictions import read
 from anomalib_memmc.callbacks import PredictionTable
 from anomalib_memmc.instantiation import constructor_errors
-from anomalib_memmc.model import MemMCMAE
+from anomalib_memmc.model import MemMCMAE, lite0
 from anomalib_memmc.model.post_processor import NormalQuantilePostProcessor
 from anomalib_memmc.register import register
 from anomalib_memmc.reporting.comparisons import compare

