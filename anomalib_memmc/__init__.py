@@ -1,5 +1,6 @@
 """MemMC-MAE for anomalib: unsupervised detection and localisation of disease in medical images."""
 
+from anomalib_memmc.backbone import save_backbone
 from anomalib_memmc.data import CovidX, HyperKvasir, Phantom
 from anomalib_memmc.model import (
     FeatureTarget,
@@ -11,6 +12,7 @@ from anomalib_memmc.model import (
     WeightReport,
     load_mae_weights,
 )
+from anomalib_memmc.model.pre_processor import ResizePreProcessor
 from anomalib_memmc.register import register
 from anomalib_memmc.scoring import Scores
 from anomalib_memmc.scoring.ms_ssim import ms_ssim_map
@@ -27,9 +29,11 @@ __all__ = [
     "NormalQuantilePostProcessor",
     "Phantom",
     "Reconstruction",
+    "ResizePreProcessor",
     "Scores",
     "WeightReport",
     "load_mae_weights",
     "ms_ssim_map",
     "register",
+    "save_backbone",
 ]

@@ -9,6 +9,7 @@ from anomalib.cli import AnomalibCLI
 from anomalib.loggers import configure_logger
 from lightning import seed_everything
 
+from anomalib_memmc.backbone.folder import main as backbone
 from anomalib_memmc.benchmark.command import main as benchmark
 from anomalib_memmc.benchmark.compare import main as compare
 from anomalib_memmc.benchmark.figures import main as figures
@@ -17,10 +18,17 @@ from anomalib_memmc.instantiation import constructor_errors
 from anomalib_memmc.register import register
 
 TRACEBACK_VARIABLE = "MEMMC_TRACEBACK"
-COMMANDS = {"benchmark": benchmark, "compare": compare, "figures": figures, "shift-test": shift_test}
+COMMANDS = {
+    "backbone": backbone,
+    "benchmark": benchmark,
+    "compare": compare,
+    "figures": figures,
+    "shift-test": shift_test,
+}
 """The plugin's own commands; all others are anomalib's."""
 OWN_COMMANDS = """\
 Commands of anomalib-memmc (each has its own --help); below them those of anomalib:
+  backbone     Save the encoder of a checkpoint as a backbone for other detectors.
   benchmark    Train and test several models with several seeds, and print one table.
   compare      Print the difference of two models of a benchmark, also among images that are alike.
   figures      Draw a finished benchmark.
