@@ -1,5 +1,6 @@
 """The ``inspect`` command: what memory and levels do in a checkpoint."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +41,8 @@ def main(argv: Sequence[str]) -> int:
     arguments, overrides = parser.parse_known_args(argv)
     model, datamodule = load(arguments.checkpoint, arguments.config, overrides)
     model.to(arguments.device)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("anomalib_memmc.inspection").setLevel(logging.INFO)  # it takes minutes: say where it is
     rows = test_rows(datamodule.test_data.samples, arguments.stratum)
     test = Images(datamodule.test_data, model, rows)
     is_anomalous = torch.tensor(datamodule.test_data.samples["label_index"].to_numpy()[rows] == 1)

@@ -4,7 +4,7 @@ import pandas as pd
 
 from anomalib_memmc.inspection.ablation import NOTHING
 from anomalib_memmc.inspection.sentences import caveats, error_sentence, level_sentences, memory_sentences
-from anomalib_memmc.inspection.table import ALL, ANOMALOUS, DIFFERENCE, NORMAL, number, select
+from anomalib_memmc.inspection.table import ALL, ANOMALOUS, DIFFERENCE, NORMAL, number, select, signed
 
 
 def report(table: pd.DataFrame) -> str:
@@ -73,7 +73,7 @@ def _loss(table: pd.DataFrame, off: str) -> dict[str, str]:
     row = {"off": off, "image AUROC": f"{auroc.value:.3f} ± {auroc.standard_error:.3f}", "change": ""}
     if off != NOTHING:
         change = number(table, "image_AUROC_change", off=off)
-        row["change"] = f"{change.value:+.3f} ± {change.standard_error:.3f}"
+        row["change"] = f"{signed(change.value, '.3f')} ± {change.standard_error:.3f}"
     if len(select(table, "image_AUROC_not_refitted")):
         row["not refitted"] = f"{number(table, 'image_AUROC_not_refitted', off=off).value:.3f}"
     for images in (NORMAL, ANOMALOUS):
@@ -87,5 +87,5 @@ def _classes(table: pd.DataFrame, measure: str, form: str, **where: int) -> dict
     cells = {name: f"{number(table, measure, images=name, **where).value:{form}}" for name in (NORMAL, ANOMALOUS)}
     difference = number(table, measure, images=DIFFERENCE, **where)
     star = " *" if difference.is_clear else "  "
-    cells["difference"] = f"{difference.value:+{finer}} ± {difference.standard_error:{finer}}{star}"
+    cells["difference"] = f"{signed(difference.value, finer)} ± {difference.standard_error:{finer}}{star}"
     return cells

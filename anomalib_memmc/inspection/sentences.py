@@ -1,11 +1,12 @@
 """What an inspection found, in sentences."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 
 from anomalib_memmc.inspection.ablation import DIFFERENCES, MEMORY, NOTHING
-from anomalib_memmc.inspection.table import ALL, ANOMALOUS, DIFFERENCE, NORMAL, number, select
+from anomalib_memmc.inspection.table import ALL, ANOMALOUS, DIFFERENCE, NORMAL, number, select, signed
 from anomalib_memmc.inspection.verdict import verdict
 
 
@@ -42,7 +43,7 @@ def memory_sentences(table: pd.DataFrame) -> Iterator[str]:
         f"Of {slots} slots the layers use {_span(table, 'slots_used')} on the whole, and a single query "
         f"{_span(table, 'slots_of_a_query')} (exp of the entropy of the attention to them)."
     )
-    yield _differences(table, "memory_share", "The share of memory")
+    yield _differences(table, "memory_share", "The share of memory", ".1%")
     yield loss(table, MEMORY, "Memory switched off")
     yield loss(table, DIFFERENCES, "All slots replaced by their mean")
     yield f"Does the memory hold normal patterns? {verdict(table)}"
@@ -63,7 +64,7 @@ def level_sentences(table: pd.DataFrame) -> Iterator[str]:
         for row in (gates.loc[gates["value"].idxmin()], gates.loc[gates["value"].idxmax()])
     )
     yield f"Gates are open from {lowest} to {highest}; an untrained gate is at about 0.5."
-    yield _differences(table, "gate", "The mean gate")
+    yield _differences(table, "gate", "The mean gate", ".3f")
     for off in select(table, "image_AUROC")["off"]:
         if "level" in off:
             yield loss(table, off, f"{off[0].upper()}{off[1:]} switched off")
@@ -80,11 +81,14 @@ def loss(table: pd.DataFrame, off: str, what: str) -> str:
     before, after = (number(table, "image_AUROC", off=each).value for each in (NOTHING, off))
     change = number(table, "image_AUROC_change", off=off)
     clear = "beyond" if change.is_clear else "within"
-    normal, anomalous = (number(table, "squared_error_change", off=off, images=each) for each in (NORMAL, ANOMALOUS))
+    normal, anomalous = (
+        signed(number(table, "squared_error_change", off=off, images=images).value, ".0%")
+        for images in (NORMAL, ANOMALOUS)
+    )
     return (
-        f"{what}: image AUROC from {before:.3f} to {after:.3f} ({change.value:+.3f} ± {change.standard_error:.3f}, "
-        f"{clear} two standard errors); squared error of hidden patches {normal.value:+.0%} on normal and "
-        f"{anomalous.value:+.0%} on anomalous images."
+        f"{what}: image AUROC from {before:.3f} to {after:.3f} ({signed(change.value, '.3f')} ± "
+        f"{change.standard_error:.3f}, {clear} two standard errors); squared error of hidden patches {normal} on "
+        f"normal and {anomalous} on anomalous images."
     )
 
 
@@ -121,18 +125,16 @@ def _span(table: pd.DataFrame, measure: str) -> str:
     return values[0] if values[0] == values[-1] else f"{values[0]} to {values[-1]}"
 
 
-def _differences(table: pd.DataFrame, measure: str, what: str) -> str:
+def _differences(table: pd.DataFrame, measure: str, what: str, form: str) -> str:
     """Where the classes differ, one sentence."""
     rows = select(table, measure, images=DIFFERENCE)
     clear = rows[rows["value"].abs() > 2 * rows["standard_error"]]
     if not len(clear):
         return f"{what} is alike on anomalous and normal images, within two standard errors, in all {len(rows)} places."
-    places = ", ".join(_place(row) for row in clear.itertuples())
+    places = ", ".join(f"{_place(row)} ({signed(row.value, form)})" for row in clear.itertuples())
     others = "the others are within" if len(clear) < len(rows) else "that is all of them"
     return f"{what} differs, anomalous less normal images, by more than two standard errors in {places}; {others}."
 
 
-def _place(row: object) -> str:
-    level, block, value = row.level, row.block, row.value  # type: ignore[attr-defined]
-    where = f"layer {block}" if pd.isna(level) else f"level {level} in block {block}"
-    return f"{where} ({value:+.3f})"
+def _place(row: Any) -> str:
+    return f"layer {row.block}" if pd.isna(row.level) else f"level {row.level} in block {row.block}"

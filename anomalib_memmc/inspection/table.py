@@ -106,3 +106,9 @@ def number(table: pd.DataFrame, measure: str, **where: Any) -> Number:
         msg = f"There are {len(rows)} numbers of {measure} with {where}, not one."
         raise ValueError(msg)
     return Number(rows["value"].item(), rows["standard_error"].item())
+
+
+def signed(value: float, form: str) -> str:
+    """A number with its sign in a format such as ``.3f`` or ``.0%``; what rounds to zero has a plus."""
+    text = f"{value:+{form}}"
+    return text if any(digit in text for digit in "123456789n") else text.replace("-", "+")

@@ -22,10 +22,10 @@ def verdict(table: pd.DataFrame) -> str:
     """
     rise = number(table, "squared_error_change", off=MEMORY, images=ALL)
     if not rise.is_clear or rise.value < 0:
-        return "Nothing that reconstruction needs: without it the errors are no larger."
+        return "No, nothing that reconstruction needs: without it the errors are no larger."
     if _is_one_vector(table, rise.value):
         return (
-            "It is needed, but as one vector and not as patterns: with all slots replaced by their mean the model "
+            "No: it is needed, but as one vector and not as patterns. With all slots replaced by their mean the model "
             f"works as well. {_detection(table)}"
         )
     return f"{_for_whom(table)} {_detection(table)}"
@@ -46,10 +46,10 @@ def _for_whom(table: pd.DataFrame) -> str:
     )
     rises = f"without it their errors rise by {normal.value:.0%} and {anomalous.value:.0%}"
     if not difference.is_clear:
-        return f"It holds patterns of normal and anomalous images alike: {rises}."
+        return f"It holds patterns, but of normal and anomalous images alike: {rises}."
     if difference.value < 0:
-        return f"It holds patterns that normal images need more than anomalous ones: {rises}."
-    return f"It holds patterns that anomalous images need more than normal ones, unlike in the paper: {rises}."
+        return f"Yes, it holds patterns that normal images need more than anomalous ones: {rises}."
+    return f"It holds patterns, but such as anomalous images need more than normal ones: {rises}."
 
 
 def _detection(table: pd.DataFrame) -> str:

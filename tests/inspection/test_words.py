@@ -63,13 +63,13 @@ def levels():
 @pytest.mark.parametrize(
     ("off", "alike", "words"),
     [
-        ((0.7, 0.0, 0.0), (0.8, 0, 0), ["Nothing that reconstruction needs"]),
-        ((0.7, -0.4, -0.3), (0.8, 0, 0), ["Nothing that reconstruction needs"]),
-        ((0.7, 0.5, 0.5), (0.795, 0.02, 0.02), ["as one vector", "worse without the memory"]),
+        ((0.7, 0.0, 0.0), (0.8, 0, 0), ["No, nothing that reconstruction needs"]),
+        ((0.7, -0.4, -0.3), (0.8, 0, 0), ["No, nothing that reconstruction needs"]),
+        ((0.7, 0.5, 0.5), (0.795, 0.02, 0.02), ["No: it is needed, but as one vector", "worse without the memory"]),
         ((0.7, 0.5, 0.1), (0.7, 0.02, 0.02), ["normal images need more", "by 50% and 10%", "worse without"]),
         ((0.79, 0.5, 0.1), (0.79, 0.3, 0.1), ["normal images need more", "does not clearly change"]),
         ((0.9, 0.3, 0.3), (0.79, 0.3, 0.1), ["normal and anomalous images alike", "better without"]),
-        ((0.7, 0.1, 0.5), (0.79, 0.3, 0.1), ["anomalous images need more", "unlike in the paper"]),
+        ((0.7, 0.1, 0.5), (0.79, 0.3, 0.1), ["anomalous images need more", "by 10% and 50%"]),
     ],
 )
 def test_verdict(off, alike, words):
@@ -83,16 +83,22 @@ def test_sentences_on_memory():
     for sentence in (
         "Memory takes 3% of the attention of layer 1, 15% of layer 2. Were attention even, it would be 70%.",
         "Of 40 slots the layers use 31.2 on the whole, and a single query 5.0 to 8.0",
-        "more than two standard errors in layer 2 (+0.100); the others are within.",
+        "more than two standard errors in layer 2 (+10.0%); the others are within.",
         "Memory switched off: image AUROC from 0.800 to 0.700 (-0.100 ± 0.010, beyond two standard errors); "
         "squared error of hidden patches +50% on normal and +10% on anomalous images.",
-        "Does the memory hold normal patterns? It holds patterns that normal images need more",
+        "Does the memory hold normal patterns? Yes, it holds patterns that normal images need more",
         "attends to no encoder levels (multi_level is false)",
         "reconstructed as well as those of normal images",
         "From 60 normal and 50 anomalous test images",
         "refitted to 306 normal training images",
     ):
         assert sentence in text
+
+
+def test_a_change_that_rounds_to_zero_has_no_minus():
+    text = report(memory(alike=(0.7999, -0.001, 0.001)))
+    assert "from 0.800 to 0.800 (+0.000 ± 0.010, within two standard errors)" in text
+    assert "+0% on normal and +0% on anomalous" in text
 
 
 def test_sentences_on_levels():
