@@ -14,6 +14,7 @@ from anomalib_memmc.benchmark.command import main as benchmark
 from anomalib_memmc.benchmark.compare import main as compare
 from anomalib_memmc.benchmark.figures import main as figures
 from anomalib_memmc.benchmark.shift_test import main as shift_test
+from anomalib_memmc.inspection.command import main as inspect
 from anomalib_memmc.instantiation import constructor_errors
 from anomalib_memmc.register import register
 
@@ -23,6 +24,7 @@ COMMANDS = {
     "benchmark": benchmark,
     "compare": compare,
     "figures": figures,
+    "inspect": inspect,
     "shift-test": shift_test,
 }
 """The plugin's own commands; all others are anomalib's."""
@@ -33,6 +35,7 @@ Commands of anomalib-memmc (each has its own --help); below them those of anomal
   compare      Print the difference of two models of a benchmark, also among images that are alike.
   figures      Draw a finished benchmark.
   shift-test   Test a checkpoint under harmless changes of acquisition.
+  inspect      Measure what memory and encoder levels do in a checkpoint, and what is lost without them.
 """
 
 

@@ -4,12 +4,10 @@ It stands in for the scanner that nobody has seen yet (not in the paper). The th
 has learnt, from images without the change.
 """
 
-import argparse
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 import torch
@@ -17,10 +15,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode, functional
 
-from anomalib_memmc.benchmark.config import dotlist, override, read_config
-from anomalib_memmc.benchmark.job import build
+from anomalib_memmc.benchmark.checkpoint import checkpoint_parser, load
 from anomalib_memmc.model import MemMCMAE
-from anomalib_memmc.register import register
 from anomalib_memmc.reporting.false_alarms import false_alarms
 
 logger = logging.getLogger(__name__)
@@ -84,25 +80,14 @@ def main(argv: Sequence[str]) -> int:
         FileNotFoundError: If the checkpoint or the configuration does not exist.
         ValueError: If the checkpoint is none of MemMC-MAE, has no threshold, or the test part has one class only.
     """
-    parser = argparse.ArgumentParser(
-        prog="anomalib-memmc shift-test",
-        description="Test a checkpoint under harmless changes of acquisition, at the threshold learnt without them.",
-        epilog="Any key of the configuration can be overridden: --data.init_args.root DIR",
-        allow_abbrev=False,
+    parser = checkpoint_parser(
+        "shift-test",
+        "Test a checkpoint under harmless changes of acquisition, at the threshold learnt without them.",
+        SHIFT_FILE,
     )
-    parser.add_argument("--checkpoint", required=True, type=Path, help="a checkpoint of MemMCMAE")
-    parser.add_argument("--config", required=True, help="the preset whose data to test on")
-    parser.add_argument("--output", type=Path, default=Path("results/shift-test"), help=f"folder for {SHIFT_FILE}")
     arguments, overrides = parser.parse_known_args(argv)
-    if not arguments.checkpoint.is_file():
-        msg = f"There is no checkpoint {arguments.checkpoint}."
-        raise FileNotFoundError(msg)
-    register()
-    config = override(read_config(arguments.config), list(dotlist(overrides)))
-    _, datamodule, _ = build(config)
-    datamodule.setup()
-    model = MemMCMAE.load_from_checkpoint(arguments.checkpoint, map_location="cpu", weights_only=True)
-    table = shift_test(cast(MemMCMAE, model), datamodule.test_data)
+    model, datamodule = load(arguments.checkpoint, arguments.config, overrides)
+    table = shift_test(model, datamodule.test_data)
     arguments.output.mkdir(parents=True, exist_ok=True)
     table.to_csv(arguments.output / SHIFT_FILE, index=False)
     print(f"{table.round(3).to_string(index=False)}\n\n{arguments.output / SHIFT_FILE}")
