@@ -1,6 +1,7 @@
 """MemMC-MAE for anomalib: unsupervised detection and localisation of disease in medical images."""
 
 from anomalib_memmc.data import CovidX, HyperKvasir, Phantom
+from anomalib_memmc.field_of_view import FieldOfView
 from anomalib_memmc.model import (
     MaskedAutoencoder,
     MemMCMAE,
@@ -18,6 +19,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CovidX",
+    "FieldOfView",
     "HyperKvasir",
     "MaskedAutoencoder",
     "MemMCMAE",
