@@ -1,7 +1,6 @@
 """Where an image shows tissue, and where it shows the device: black borders, boxes, collimation, text on black."""
 
 import torch
-from kornia.morphology import dilation, erosion
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,8 +14,9 @@ class FieldOfView(Configurable, nn.Module):
 
     Outside is what is dark and *connected to the image's edge*: a black border, a collimated margin, a black box that
     touches either. A dark lumen in the middle is tissue. Bright structures on black that are narrow, such as burnt-in
-    text, are outside; narrow dark ones are tissue. Not seen are borders that are not dark, and text on tissue; and a
-    lumen as black as the border is taken for it where the two touch. Has no weights, and can be exported.
+    text, are outside; narrow dark ones are tissue, and connect nothing. Not seen are borders that are not dark, and
+    text on tissue. A lumen as black as the border is taken for it where the two touch. Has no weights, and can be
+    exported.
 
     Args:
         darkness: Level in [0, 1] below which a pixel is dark; in colour, its brightest channel. 15 of 255 is above the
@@ -60,44 +60,64 @@ class FieldOfView(Configurable, nn.Module):
         _require_unit_range(images)
         height, width = images.shape[-2:]
         radius = max(1, round(self.radius * min(height, width)))
-        margin = 2 * radius + 1  # the edge's surroundings are black, and too wide to be overlooked
-        level = functional.pad(images.detach().float().amax(dim=1, keepdim=True), (margin,) * 4)
+        margin = 2 * radius + 1  # the edge's surroundings are black, and not narrow
+        right, lower = (margin + -(side + 2 * margin) % radius for side in (width, height))  # to whole blocks
+        level = functional.pad(images.detach().float().amax(dim=1, keepdim=True), (margin, right, margin, lower))
         level = _erode(_dilate(_dilate(_erode(level, radius), radius), radius), radius)  # opened, then closed
-        outside = _connected_to_edge(level < self.darkness, radius)
-        tissue = ~outside[..., margin:-margin, margin:-margin]
+        outside = _connected_to_edge((level < self.darkness).float(), radius)
+        tissue = ~outside[..., margin : margin + height, margin : margin + width].bool()
         return tissue | ~tissue.any(dim=-1, keepdim=True).any(dim=-2, keepdim=True)
 
 
-def _connected_to_edge(dark: Tensor, radius: int) -> Tensor:
-    """Which dark pixels are connected to the outermost ones, (B, 1, H, W).
+def level_outside(maps: Tensor, tissue: Tensor) -> Tensor:
+    """Give each map outside its tissue the smallest value that it has inside.
 
-    Dark and bright areas are unions of squares of 2 * radius + 1 pixels, so every radius-th pixel shows all of them:
-    the edge is spread among these, step by step, and then back to all pixels, less far than a bright wall is wide.
+    Args:
+        maps: Anomaly maps (B, H, W) or (B, 1, H, W).
+        tissue: Bool of the same shape, in each map somewhere ``True``.
+
+    Returns:
+        The maps, of the same shape; inside the tissue as they were.
     """
-    sample = dark[..., ::radius, ::radius].float()
-    reached = functional.pad(torch.zeros_like(sample[..., 1:-1, 1:-1]), (1, 1, 1, 1), value=1.0)
-    for _ in range(max(sample.shape[-2:])):
-        further = functional.max_pool2d(reached, 3, stride=1, padding=1) * sample
+    lowest = torch.where(tissue, maps, torch.inf).amin(dim=(-2, -1), keepdim=True)
+    return torch.where(tissue, maps, lowest)
+
+
+def _connected_to_edge(dark: Tensor, radius: int) -> Tensor:
+    """Which dark pixels are connected to the outermost ones.
+
+    Dark areas, once closed, are unions of squares of 2 * radius + 1 pixels, and such a square holds a whole block of
+    radius x radius. So the edge is spread over blocks that are wholly dark, step by step, which is quick, and then to
+    the dark squares that it has reached.
+
+    Args:
+        dark: 1 where dark and 0 elsewhere (B, 1, H, W), dark along the edge, H and W multiples of radius.
+        radius: In pixels, >= 1.
+
+    Returns:
+        1 where dark and connected, 0 elsewhere, of the same shape.
+    """
+    blocks = -functional.max_pool2d(-dark, radius)
+    reached = functional.pad(torch.zeros_like(blocks[..., 1:-1, 1:-1]), (1, 1, 1, 1), value=1.0)
+    for _ in range(max(blocks.shape[-2:])):
+        further = functional.max_pool2d(reached, 3, stride=1, padding=1) * blocks
         if not torch.compiler.is_compiling() and torch.equal(further, reached):
             break
         reached = further
-    height, width = dark.shape[-2:]
-    blocks = reached.repeat_interleave(radius, dim=-2).repeat_interleave(radius, dim=-1)[..., :height, :width]
-    return dark & (_dilate(blocks, radius) > 0)
+    pixels = reached.repeat_interleave(radius, dim=-2).repeat_interleave(radius, dim=-1)
+    return _dilate(_erode(dark, radius) * _dilate(pixels, radius), radius)  # squares by their centres
 
 
 def _dilate(level: Tensor, radius: int) -> Tensor:
     """Largest level within a square of 2 * radius + 1 pixels, by rows and columns."""
-    return dilation(dilation(level, _row(level, radius)), _row(level, radius).T)
+    side = 2 * radius + 1
+    rows = functional.max_pool2d(level, (1, side), stride=1, padding=(0, radius))
+    return functional.max_pool2d(rows, (side, 1), stride=1, padding=(radius, 0))
 
 
 def _erode(level: Tensor, radius: int) -> Tensor:
-    """Smallest level within a square of 2 * radius + 1 pixels, by rows and columns."""
-    return erosion(erosion(level, _row(level, radius)), _row(level, radius).T)
-
-
-def _row(level: Tensor, radius: int) -> Tensor:
-    return torch.ones(1, 2 * radius + 1, dtype=level.dtype, device=level.device)
+    """Smallest level within a square of 2 * radius + 1 pixels."""
+    return -_dilate(-level, radius)
 
 
 def _require_unit_range(images: Tensor) -> None:

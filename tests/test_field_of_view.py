@@ -1,8 +1,10 @@
 """The field of view: borders, boxes and text are left out, tissue is kept."""
 
+import numpy as np
 import pytest
 import torch
 from helpers.images import burnt_in_text
+from scipy import ndimage
 from torch.export import Dim
 from torchvision.transforms.v2.functional import normalize, resize
 
@@ -99,6 +101,31 @@ def test_a_winding_border_is_followed_to_its_end():
     dark = (image.amax(dim=1, keepdim=True) == 0).float()
     field = FieldOfView(radius=3 / 128)(image)
     assert torch.equal(~field, dark.bool())
+
+
+@pytest.mark.parametrize("seed", range(3, 9))
+@pytest.mark.parametrize("size", SIZES)
+def test_it_is_what_scipy_finds(size, seed):
+    """Random blotches, opened, closed and followed from the edge by scipy, pixel by pixel.
+
+    Outside are at least the dark squares that can be slid in from the edge, and at most what touches them.
+    """
+    rough = torch.rand(1, 1, 12, 12, generator=torch.Generator().manual_seed(seed))
+    image = (torch.nn.functional.interpolate(rough, size=size, mode="bicubic") - 0.3).clamp(0, 1)
+    outside = ~FieldOfView()(image)[0, 0].numpy()
+    margin = 2 * max(1, round(0.02 * min(size))) + 1
+    square, touching = np.ones((margin, margin)), np.ones((3, 3))
+    dark = np.pad(image[0, 0].numpy(), margin)
+    dark = ndimage.grey_closing(ndimage.grey_opening(dark, footprint=square), footprint=square) < 0.06
+    edge = np.ones_like(dark)
+    edge[1:-1, 1:-1] = False
+    centres = ndimage.binary_erosion(dark, square, border_value=1)
+    slid = ndimage.binary_dilation(ndimage.binary_propagation(edge, touching, mask=centres), square)
+    touched = ndimage.binary_propagation(edge, touching, mask=dark)
+    slid, touched = (found[margin:-margin, margin:-margin] for found in (slid, touched))
+    assert slid.any()
+    assert not (slid & ~outside).any()
+    assert not (outside & ~touched).any()
 
 
 def test_an_image_does_not_depend_on_its_batch():

@@ -1,7 +1,7 @@
 """Thresholds from normal images, and scores that never tie."""
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 import torch
 from anomalib.data import Batch, InferenceBatch
@@ -12,7 +12,7 @@ from torch.nn import functional
 from torchvision.transforms.v2 import Normalize, Transform
 
 from anomalib_memmc.configurable import build
-from anomalib_memmc.field_of_view import FieldOfView
+from anomalib_memmc.field_of_view import FieldOfView, level_outside
 from anomalib_memmc.metrics.conformal import ConformalThreshold, conformal_threshold, fewest_normals
 from anomalib_memmc.metrics.quantiles import NormalValues, quantile, subsample_pixels
 
@@ -160,7 +160,7 @@ class NormalQuantilePostProcessor(PostProcessor):
         """
         tissue = self._tissue(outputs.anomaly_map, outputs.image, pl_module)
         if tissue is not None:
-            outputs.anomaly_map = _levelled(outputs.anomaly_map, tissue)
+            outputs.anomaly_map = level_outside(cast(Tensor, outputs.anomaly_map), tissue)
         super().on_validation_batch_end(trainer, pl_module, outputs, *args, **kwargs)
         scores, maps, masks = outputs.pred_score, outputs.anomaly_map, outputs.gt_mask
         anomalous = _anomalous_images(outputs)
@@ -250,14 +250,14 @@ class NormalQuantilePostProcessor(PostProcessor):
                 "set post_processor.field_of_view = None, and every pixel of maps and masks counts."
             )
             raise ValueError(msg)
-        tissue = self._tissue(predictions.anomaly_map, images)
-        result = super().forward(predictions._replace(anomaly_map=_levelled(predictions.anomaly_map, tissue)))
+        tissue = cast(Tensor, self._tissue(predictions.anomaly_map, images))
+        result = super().forward(predictions._replace(anomaly_map=level_outside(predictions.anomaly_map, tissue)))
         return result._replace(pred_mask=_within(result.pred_mask, tissue))
 
     def _post_process(self, batch: Batch, tissue: Tensor | None) -> None:
         """As anomalib does, but outside the tissue maps are levelled and no pixel is anomalous."""
         if tissue is not None:
-            batch.anomaly_map = _levelled(batch.anomaly_map, tissue)
+            batch.anomaly_map = level_outside(cast(Tensor, batch.anomaly_map), tissue)
         super().post_process_batch(batch)
         if tissue is not None:
             batch.pred_mask = _within(batch.pred_mask, tissue)
@@ -386,17 +386,13 @@ def post_process(post_processor: Any, predictions: InferenceBatch, images: Tenso
     return predictions if post_processor is None else post_processor(predictions)
 
 
-def _levelled(maps: Tensor | None, tissue: Tensor | None) -> Tensor | None:
-    """Maps with the smallest value of their tissue outside of it."""
-    if maps is None or tissue is None:
-        return maps
-    lowest = torch.where(tissue, maps, torch.inf).amin(dim=(-2, -1), keepdim=True)
-    return torch.where(tissue, maps, lowest)
-
-
-def _within(masks: Tensor | None, tissue: Tensor | None) -> Tensor | None:
+def _within(masks: Tensor | None, tissue: Tensor) -> Tensor | None:
     """Masks without what lies outside the tissue."""
-    return masks if masks is None or tissue is None else torch.where(tissue, masks, torch.zeros_like(masks))
+    if masks is None:
+        return None
+    if masks.dtype == torch.bool:
+        return masks & tissue
+    return torch.where(tissue, masks, torch.zeros_like(masks))  # raw values, where there is no threshold
 
 
 def _without_normalize(images: Tensor, transform: Transform | None) -> Tensor:
