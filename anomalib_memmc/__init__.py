@@ -2,6 +2,7 @@
 
 from anomalib_memmc.backbone import save_backbone
 from anomalib_memmc.data import CovidX, HyperKvasir, Phantom
+from anomalib_memmc.field_of_view import FieldOfView
 from anomalib_memmc.model import (
     FeatureTarget,
     MaskedAutoencoder,
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CovidX",
     "FeatureTarget",
+    "FieldOfView",
     "HyperKvasir",
     "MaskedAutoencoder",
     "MemMCMAE",

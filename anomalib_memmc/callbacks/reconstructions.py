@@ -11,6 +11,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
+from anomalib_memmc.model.post_processor import post_process
 from anomalib_memmc.reporting.pictures import ReconstructionRow, draw_reconstructions, paste_hidden
 
 logger = logging.getLogger(__name__)
@@ -224,10 +225,7 @@ def reconstruction_rows(pl_module: Any, items: list[dict[str, Any]]) -> list[Rec
     """
     images = torch.stack([item["image"] for item in items]).to(pl_module.device)
     result = pl_module.model.reconstruct(images)
-    predictions = pl_module.model(images)
-    post_processor = getattr(pl_module, "post_processor", None)
-    if post_processor is not None:
-        predictions = post_processor(predictions)
+    predictions = post_process(getattr(pl_module, "post_processor", None), pl_module.model(images), images)
     pasted = paste_hidden(images, result.pixels[:, 0], result.masks[:, 0])
     maps, scores = predictions.anomaly_map, predictions.pred_score
     return [

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 
 import torch
 from anomalib import LearningType
-from anomalib.data import Batch
+from anomalib.data import Batch, InferenceBatch
 from anomalib.data.transforms.utils import extract_transforms_by_type
 from anomalib.metrics import AUPRO, AUROC, Evaluator, F1Score
 from anomalib.models.components import AnomalibModule
@@ -29,7 +29,7 @@ from anomalib_memmc.configurable import build, plain
 from anomalib_memmc.metrics import IoU, OracleIoU
 from anomalib_memmc.model.checkpoint import ARGUMENTS, require_same_network, require_same_scorer, saved_scorer
 from anomalib_memmc.model.optimizer import OptimizerName, make_optimizer, warmup_cosine
-from anomalib_memmc.model.post_processor import NormalQuantilePostProcessor
+from anomalib_memmc.model.post_processor import NormalQuantilePostProcessor, post_process
 from anomalib_memmc.model.pre_processor import ResizePreProcessor
 from anomalib_memmc.model.pretrained import WeightReport, load_mae_weights
 from anomalib_memmc.model.torch_model import MemMCMAEModel
@@ -167,6 +167,21 @@ class MemMCMAE(AnomalibModule):
         """Seed batches, augmentations and masks, where a seed was given: anew for each process and resumed epoch."""
         if self.seed is not None:
             seed_everything(self.seed + self.global_rank + 10_007 * self.current_epoch, workers=True)
+
+    def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:
+        """What an exported model does; unlike anomalib's, the post-processor may look at the images.
+
+        Args:
+            batch: Images (B, C, H, W) in [0, 1], of any size.
+            *args: Unused.
+            **kwargs: Unused.
+
+        Returns:
+            Scores and maps, post-processed.
+        """
+        del args, kwargs
+        images = self.pre_processor(batch) if self.pre_processor else batch
+        return post_process(self.post_processor, self.model(images), images)
 
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """One step on a batch of normal images.

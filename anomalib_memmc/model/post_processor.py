@@ -1,14 +1,18 @@
 """Thresholds from normal images, and scores that never tie."""
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 import torch
-from anomalib.data import Batch
+from anomalib.data import Batch, InferenceBatch
 from anomalib.post_processing import PostProcessor
 from lightning import LightningModule, Trainer
 from torch import Tensor
+from torch.nn import functional
+from torchvision.transforms.v2 import Normalize, Transform
 
+from anomalib_memmc.configurable import build
+from anomalib_memmc.field_of_view import FieldOfView, level_outside
 from anomalib_memmc.metrics.conformal import ConformalThreshold, conformal_threshold, fewest_normals
 from anomalib_memmc.metrics.quantiles import NormalValues, quantile, subsample_pixels
 
@@ -41,6 +45,12 @@ class NormalQuantilePostProcessor(PostProcessor):
     of the threshold, and 1 where both are zero. In float32, scores 100 scales above the threshold stay apart if they
     differ by more than 1 in 80,000, at 1,000 scales by 1 in 8,000.
 
+    **Field of view.** With ``field_of_view``, pixels that show no tissue are left out: threshold and scale of the maps
+    are learnt without them, none is predicted anomalous, and in a map they get the tissue's smallest value. Scores of
+    images are the model's, and stay. Images are looked at in [0, 1]: where the model's pre-processor has a
+    ``Normalize``, as in PaDiM and PatchCore, it is undone first. A model that is called or exported, not tested by a
+    trainer, has to hand the images on, as MemMCMAE does.
+
     The same tensor operations run in ``Trainer.test`` and in the exported graph. Never validated, scores pass through
     unchanged, as in anomalib. anomalib's buffers and so its checkpoint keys are kept: ``image_min`` and ``image_max``
     (``pixel_min`` and ``pixel_max``) hold the two ends of the scale, here the median and the threshold of the normals
@@ -56,6 +66,7 @@ class NormalQuantilePostProcessor(PostProcessor):
         enable_threshold_matching: Use the image threshold for pixels when there is none for pixels, and vice versa.
         image_sensitivity: In [0, 1]: images with a normalised score above ``1 - image_sensitivity`` are flagged.
         pixel_sensitivity: The same for pixels.
+        field_of_view: Finds the tissue of each image; ``None``: every pixel counts.
 
     Attributes:
         normal_scores: Raw scores of the held-out normal images, sorted (n,); empty before the first validation.
@@ -79,6 +90,7 @@ class NormalQuantilePostProcessor(PostProcessor):
         enable_threshold_matching: bool = True,
         image_sensitivity: float = 0.5,
         pixel_sensitivity: float = 0.5,
+        field_of_view: FieldOfView | None = None,
     ) -> None:
         if not 0 < false_alarm_rate < 1:
             msg = f"false_alarm_rate must lie in (0, 1), got {false_alarm_rate}."
@@ -95,6 +107,7 @@ class NormalQuantilePostProcessor(PostProcessor):
         )
         self.false_alarm_rate = false_alarm_rate
         self.pixel_quantile = pixel_quantile
+        self.field_of_view = field_of_view
         self._normal_scores = NormalValues()
         self._normal_pixels = NormalValues()
         self._row_of: dict[str, int] = {}
@@ -106,6 +119,18 @@ class NormalQuantilePostProcessor(PostProcessor):
     def _checkpoint_config_keys(self) -> tuple[str, ...]:
         """Names of the settings that go into a checkpoint."""
         return (*super()._checkpoint_config_keys, "false_alarm_rate", "pixel_quantile")
+
+    def checkpoint_config(self) -> dict[str, Any]:
+        """Settings for a checkpoint, plain values."""
+        field = self.field_of_view
+        return {**super().checkpoint_config(), "field_of_view": None if field is None else field.config()}
+
+    def load_checkpoint_config(self, config: dict[str, Any]) -> None:
+        """Take the settings of a checkpoint, with which its thresholds were learnt."""
+        super().load_checkpoint_config(config)
+        if "field_of_view" in config:
+            field = config["field_of_view"]
+            self.field_of_view = None if field is None else build(field, FieldOfView)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget an earlier validation, also one that was interrupted, and learn which images belong together."""
@@ -129,10 +154,13 @@ class NormalQuantilePostProcessor(PostProcessor):
             trainer: Lightning's trainer.
             pl_module: The model.
             outputs: Batch with raw predictions: ``pred_score`` (B,), ``anomaly_map`` (B, H, W) or (B, 1, H, W), and
-                where known ``gt_label`` (B,) and ``gt_mask`` (B, H, W).
+                where known ``gt_label`` (B,) and ``gt_mask`` (B, H, W). Its map is levelled outside the field of view.
             *args: Lightning's batch and indices.
             **kwargs: Lightning's keyword arguments.
         """
+        tissue = self._tissue(outputs.anomaly_map, outputs.image, pl_module)
+        if tissue is not None:
+            outputs.anomaly_map = level_outside(cast(Tensor, outputs.anomaly_map), tissue)
         super().on_validation_batch_end(trainer, pl_module, outputs, *args, **kwargs)
         scores, maps, masks = outputs.pred_score, outputs.anomaly_map, outputs.gt_mask
         anomalous = _anomalous_images(outputs)
@@ -141,7 +169,8 @@ class NormalQuantilePostProcessor(PostProcessor):
             rows = torch.tensor([self._row_of.get(str(path), -1) for path in paths], device=scores.device)
             self._normal_scores.update(scores.flatten()[~anomalous], anomalous.sum(), rows[~anomalous])
         if maps is not None:
-            pixels = subsample_pixels(maps, PIXELS_PER_IMAGE)[~anomalous]
+            counted = maps if tissue is None else torch.where(tissue, maps, torch.nan)  # NaN is dropped
+            pixels = subsample_pixels(counted, PIXELS_PER_IMAGE)[~anomalous]
             with_mask = torch.zeros_like(anomalous) if masks is None else masks.flatten(1).any(dim=1)
             self._normal_pixels.update(pixels, with_mask.sum())
 
@@ -177,6 +206,71 @@ class NormalQuantilePostProcessor(PostProcessor):
             self.pixel_min.copy_(low)
             self.pixel_max.copy_(high)
         self._reset()
+
+    def on_test_batch_end(  # type: ignore[override]
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Batch, *args: Any, **kwargs: Any
+    ) -> None:
+        """Post-process a batch of a test, whose images are as the model's pre-processor left them."""
+        del trainer, args, kwargs
+        self._post_process(outputs, self._tissue(outputs.anomaly_map, outputs.image, pl_module))
+
+    def on_predict_batch_end(  # type: ignore[override]
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Batch, *args: Any, **kwargs: Any
+    ) -> None:
+        """As for a batch of a test."""
+        self.on_test_batch_end(trainer, pl_module, outputs, *args, **kwargs)
+
+    def post_process_batch(self, batch: Batch) -> None:
+        """Normalise a batch and apply the thresholds, in place.
+
+        Args:
+            batch: Batch with raw predictions; with a field of view its ``image`` must be in [0, 1].
+        """
+        self._post_process(batch, self._tissue(batch.anomaly_map, batch.image))
+
+    def forward(self, predictions: InferenceBatch, images: Tensor | None = None) -> InferenceBatch:
+        """Normalise predictions and apply the thresholds; called by exported models and by a direct call of the model.
+
+        Args:
+            predictions: Raw ``pred_score`` (B,) and ``anomaly_map`` (B, 1, H, W), of which one may be ``None``.
+            images: The images (B, C, H, W) in [0, 1] that they are of; needed for a field of view only.
+
+        Returns:
+            Normalised scores and maps, and by the thresholds ``pred_label`` and ``pred_mask``.
+
+        Raises:
+            ValueError: If there are no predictions, or a field of view is to be found without images.
+        """
+        if self.field_of_view is None or predictions.anomaly_map is None:
+            return super().forward(predictions)
+        if images is None:
+            msg = (
+                "A field of view is found in the images, and this model hands its post-processor none when it is "
+                "called or exported. Test and predict with a trainer, call post_processor(predictions, images), or "
+                "set post_processor.field_of_view = None, and every pixel of maps and masks counts."
+            )
+            raise ValueError(msg)
+        tissue = cast(Tensor, self._tissue(predictions.anomaly_map, images))
+        result = super().forward(predictions._replace(anomaly_map=level_outside(predictions.anomaly_map, tissue)))
+        return result._replace(pred_mask=_within(result.pred_mask, tissue))
+
+    def _post_process(self, batch: Batch, tissue: Tensor | None) -> None:
+        """As anomalib does, but outside the tissue maps are levelled and no pixel is anomalous."""
+        if tissue is not None:
+            batch.anomaly_map = level_outside(cast(Tensor, batch.anomaly_map), tissue)
+        super().post_process_batch(batch)
+        if tissue is not None:
+            batch.pred_mask = _within(batch.pred_mask, tissue)
+
+    def _tissue(self, maps: Tensor | None, images: Any, pl_module: Any = None) -> Tensor | None:
+        """Which pixels of the maps show tissue, bool of their shape; ``None`` where every pixel counts."""
+        if self.field_of_view is None or maps is None:
+            return None
+        transform = getattr(getattr(pl_module, "pre_processor", None), "transform", None)
+        tissue = self.field_of_view(_without_normalize(images, transform))
+        if tissue.shape[-2:] != maps.shape[-2:]:
+            tissue = functional.adaptive_max_pool2d(tissue.float(), maps.shape[-2:]) > 0
+        return tissue.view(maps.shape)
 
     @property
     def normalized_image_threshold(self) -> Tensor:
@@ -274,6 +368,48 @@ def _scale(low: Tensor, high: Tensor, threshold: Tensor) -> Tensor:
     """Distance between the ends of the scale, floored (see the class), always positive or NaN."""
     scale = torch.maximum(high - low, RELATIVE_FLOOR * threshold.abs())
     return torch.where(scale == 0, torch.ones_like(scale), scale)
+
+
+def post_process(post_processor: Any, predictions: InferenceBatch, images: Tensor) -> InferenceBatch:
+    """Hand predictions to any post-processor, with the images if it is one that looks at them.
+
+    Args:
+        post_processor: A model's post-processor, or ``None``.
+        predictions: The model's raw predictions.
+        images: The images (B, C, H, W) in [0, 1] that they are of.
+
+    Returns:
+        What the post-processor makes of them.
+    """
+    if isinstance(post_processor, NormalQuantilePostProcessor):
+        return post_processor(predictions, images)
+    return predictions if post_processor is None else post_processor(predictions)
+
+
+def _within(masks: Tensor | None, tissue: Tensor) -> Tensor | None:
+    """Masks without what lies outside the tissue."""
+    if masks is None:
+        return None
+    if masks.dtype == torch.bool:
+        return masks & tissue
+    return torch.where(tissue, masks, torch.zeros_like(masks))  # raw values, where there is no threshold
+
+
+def _without_normalize(images: Tensor, transform: Transform | None) -> Tensor:
+    """Images as they were before the ``Normalize`` of a transform, the last one undone first."""
+    for step in reversed(_steps(transform)):
+        if isinstance(step, Normalize):
+            mean, std = (torch.tensor(each, device=images.device).view(-1, 1, 1) for each in (step.mean, step.std))
+            images = images * std + mean
+    return images
+
+
+def _steps(transform: Transform | None) -> list[Transform]:
+    """A transform's steps in order, those of nested compositions among them."""
+    if transform is None:
+        return []
+    parts = getattr(transform, "transforms", None)
+    return [transform] if parts is None else [step for part in parts for step in _steps(part)]
 
 
 def _anomalous_images(batch: Any) -> Tensor:

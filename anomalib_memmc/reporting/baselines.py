@@ -1,5 +1,7 @@
 """Trivial baselines: numbers no model is needed for, that may tell anomalous from normal images all the same.
 
+And trivial maps, which may outline an anomaly all the same.
+
 Where one of them separates the classes, the two were not taken alike (other hospital, other device, other file format),
 and a model may score by the same difference. Intensity, sharpness and noise are measured on what the model is given,
 after resizing and cropping, and in its units where it normalises them; size and aspect ratio on the file.
@@ -12,6 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
+
+from anomalib_memmc.field_of_view import level_outside
 
 NAMES = {
     "mean_intensity": "mean intensity",
@@ -83,6 +87,38 @@ MEASURES: dict[str, Callable[[Tensor], Tensor]] = {
     "noise": laplacian_median,
 }
 """Column of the prediction table -> how it is measured on a batch of the model's images."""
+
+
+def brightness_map(images: Tensor, tissue: Tensor | None = None) -> Tensor:
+    """The images' brightness as anomaly maps: a polyp near the lamp is bright.
+
+    Args:
+        images: (B, C, H, W), in [0, 1].
+        tissue: Where they show tissue, bool (B, 1, H, W), as ``FieldOfView`` finds it. Outside, the maps get their
+            smallest value inside, as a model's do with such a field of view. ``None``: everywhere.
+
+    Returns:
+        (B, 1, H, W), in [0, 1].
+    """
+    maps = images.float().mean(dim=1, keepdim=True).clamp(0, 1)
+    return maps if tissue is None else level_outside(maps, tissue)
+
+
+def centre_map(images: Tensor, tissue: Tensor | None = None) -> Tensor:
+    """How near a pixel is to the image's centre, as anomaly maps: who films an anomaly puts it in the middle.
+
+    Args:
+        images: (B, C, H, W), of which only the shape matters.
+        tissue: As for :func:`brightness_map`.
+
+    Returns:
+        (B, 1, H, W), from 0 in the corners to almost 1, linear in the distance with width and height as units.
+    """
+    height, width = images.shape[-2:]
+    rows, columns = ((torch.arange(side, device=images.device) + 0.5) / side - 0.5 for side in (height, width))
+    maps = 1 - torch.hypot(rows[:, None], columns[None]) * 2**0.5
+    maps = maps.clamp(min=0).expand(len(images), 1, -1, -1)
+    return maps if tissue is None else level_outside(maps, tissue)
 
 
 def file_bytes(path: str | Path) -> float:

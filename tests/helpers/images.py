@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 CLASSES = {
@@ -48,3 +49,11 @@ TEST_LINES = [
     *(f"t{number} tneg-{number}.JPG negative rsna" for number in range(5)),
     *(f"u{number} tpos-{number}.jpeg positive ricord" for number in range(5)),
 ]
+
+
+def burnt_in_text(image: torch.Tensor, row: int, column: int) -> None:
+    """Write two lines of bright strokes of one pixel into images (B, C, H, W), in place."""
+    for line in (0, 3):
+        for letter in range(0, 8, 2):
+            image[..., row + line : row + line + 2, column + letter] = 1
+        image[..., row + line, column : column + 8] = 1

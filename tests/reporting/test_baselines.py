@@ -11,6 +11,8 @@ from anomalib_memmc.reporting.baselines import (
     NAMES,
     PROPERTIES,
     aspect_ratio,
+    brightness_map,
+    centre_map,
     file_bytes,
     laplacian_median,
     laplacian_variance,
@@ -55,3 +57,25 @@ def test_file_measures(tmp_path):
     (tmp_path / "text.png").write_text("no image")
     assert math.isnan(aspect_ratio(tmp_path / "text.png"))
     assert math.isnan(file_bytes(tmp_path / "missing.png"))
+
+
+def test_trivial_maps_are_brightness_and_nearness_to_the_centre():
+    images = torch.rand(2, 3, 20, 30)
+    torch.testing.assert_close(brightness_map(images)[:, 0], images.mean(dim=1))
+    maps = centre_map(images)
+    assert maps.shape == (2, 1, 20, 30)
+    assert maps.amin() >= 0
+    assert 0.95 < maps.amax() < 1
+    assert maps[0, 0, 10, 15] == maps.amax()
+    torch.testing.assert_close(maps, maps.flip(2, 3))
+    assert maps[0, 0, 0, 15] < maps[0, 0, 5, 15]
+
+
+@pytest.mark.parametrize("make", [brightness_map, centre_map])
+def test_trivial_maps_leave_out_what_is_no_tissue(make):
+    images = torch.rand(2, 3, 20, 30)
+    tissue = torch.ones(2, 1, 20, 30, dtype=torch.bool)
+    tissue[0, :, :, :16] = False
+    whole, left = make(images), make(images, tissue)
+    assert torch.equal(left[tissue], whole[tissue])
+    assert (left[0, :, :, :16] == whole[0, :, :, 16:].amin()).all()
