@@ -17,7 +17,7 @@ from torchvision.transforms.v2.functional import resize
 from torchvision.tv_tensors import Image
 
 CacheMode = Literal["memory", "disk"]
-FORMAT = "1"  # part of every key: raise it when the reader or this file changes what is stored
+FORMAT = "2"  # part of every key: raise it when the reader or this file changes what is stored
 RAM_DISK = Path("/dev/shm")
 PREFIX = "anomalib_memmc_"
 
