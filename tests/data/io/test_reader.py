@@ -358,6 +358,34 @@ def test_monochrome1_is_inverted_and_padding_is_dark(tmp_path: Path, monkeypatch
     assert image[0, -1, -1] == 0
 
 
+@pytest.mark.parametrize(("value", "limit"), [(-2000, -1990), (-1990, -2000), (63536, 63546)])
+def test_a_range_of_padding_is_dark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: int, limit: int) -> None:
+    stored = (RAMP >> 4).astype(np.int16)
+    stored[0, :3] = (-2000, -1995, -1990)
+    padding = {"PixelPaddingValue": value, "PixelPaddingRangeLimit": limit, "BitsStored": 16}
+    _fake_pydicom(monkeypatch, pixel_array=stored, **padding)
+    image = read_image(tmp_path / "a.dcm")
+    assert (image[:, 0, :3] == 0).all()
+    np.testing.assert_allclose(image[0, 1].numpy(), (stored[1] - stored[0, 3]) / (4095 - stored[0, 3]), atol=1e-4)
+
+
+def test_odd_numbers_in_a_dicom_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fake_pydicom(monkeypatch, pixel_array=RAMP, RescaleSlope=None, RescaleIntercept="")
+    np.testing.assert_allclose(read_image(tmp_path / "a.dcm")[0].numpy(), RAMP / 65535, atol=1e-5)
+    _fake_pydicom(monkeypatch, pixel_array=RAMP, PixelPaddingValue=[1, 2])
+    with pytest.raises(ImageReadError, match=r"a\.dcm has PixelPaddingValue = \[1, 2\]"):
+        read_image(tmp_path / "a.dcm")
+
+
+def test_a_dicom_of_colours_or_too_many_pixels_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fake_pydicom(monkeypatch, pixel_array=RAMP, PhotometricInterpretation="PALETTE COLOR")
+    with pytest.raises(ImageReadError, match=r"a\.dcm holds .* kind PALETTE COLOR"):
+        read_image(tmp_path / "a.dcm")
+    _fake_pydicom(monkeypatch, Rows=9000, Columns=9000)
+    with pytest.raises(ImageReadError, match=r"a\.dcm has 9,000 x 9,000 pixels; the limit"):
+        read_image(tmp_path / "a.dcm")
+
+
 def test_dicom_of_several_frames_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _fake_pydicom(monkeypatch, pixel_array=np.zeros((5, 8, 8)))
     with pytest.raises(ImageReadError, match=r"a\.dcm.*\(5, 8, 8\)"):
