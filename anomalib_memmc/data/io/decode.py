@@ -14,6 +14,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import ExifTags
 from PIL import Image as PilImage
+from PIL.ImageFile import ImageFile
 
 from anomalib_memmc.data.io.errors import ImageReadError
 
@@ -70,7 +71,8 @@ def decode(path: Path) -> Picture:
             pixels = pixels.view(np.uint32) if _is_unsigned_32_bit(image) else pixels
         else:
             pixels, alpha = _deep_colours(image, path) or _eight_bits(image)
-        upright = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation), lambda array: array)
+        orientation: Any = image.getexif().get(ExifTags.Base.Orientation)
+        upright = UPRIGHT.get(orientation, lambda array: array)
         inverted = getattr(image, "tag_v2", {}).get(TIFF_PHOTOMETRIC) == WHITE_IS_ZERO
         if inverted and pixels.dtype != np.uint8:  # Pillow inverts 8 bits, and only these
             pixels = -pixels if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max - pixels
@@ -79,7 +81,7 @@ def decode(path: Path) -> Picture:
 
 
 @contextmanager
-def open_image(path: str | Path) -> Iterator[PilImage.Image]:
+def open_image(path: str | Path) -> Iterator[ImageFile]:
     """Open an image with Pillow, and say what is wrong with it, here and while it is used.
 
     Args:
@@ -125,7 +127,7 @@ def too_large(path: str | Path, size: str) -> str:
     )
 
 
-def _eight_bits(image: PilImage.Image) -> tuple[NDArray, NDArray | None]:
+def _eight_bits(image: ImageFile) -> tuple[NDArray, NDArray | None]:
     """Grey or colours of 8 bits, and the alpha channel where there is one; palettes are looked up."""
     if not image.has_transparency_data:
         return np.array(image.convert("L" if image.mode in GREY_MODES else "RGB")), None
@@ -133,7 +135,7 @@ def _eight_bits(image: PilImage.Image) -> tuple[NDArray, NDArray | None]:
     return rgba[..., 0] if image.mode in GREY_MODES else rgba[..., :3], rgba[..., 3]
 
 
-def _deep_colours(image: PilImage.Image, path: Path) -> tuple[NDArray, NDArray | None] | None:
+def _deep_colours(image: ImageFile, path: Path) -> tuple[NDArray, NDArray | None] | None:
     """Colours, or grey with alpha, of more than 8 bits, which Pillow cuts down; ``None`` where there are only 8.
 
     Raises:
@@ -156,7 +158,7 @@ def _deep_colours(image: PilImage.Image, path: Path) -> tuple[NDArray, NDArray |
     return colours, pixels[..., -1] if pixels.shape[2] in {2, 4} else None
 
 
-def _bits(image: PilImage.Image, path: Path) -> int:
+def _bits(image: ImageFile, path: Path) -> int:
     """The bits of a channel, from the header."""
     if image.format == "TIFF":
         return max(image.tag_v2.get(TIFF_BITS, (1,)))  # type: ignore[attr-defined]
@@ -185,7 +187,7 @@ DEEP_DECODERS: dict[str, Callable[[Path], NDArray]] = {
 }
 
 
-def _is_unsigned_32_bit(image: PilImage.Image) -> bool:
+def _is_unsigned_32_bit(image: ImageFile) -> bool:
     """Whether an image is a TIFF of unsigned 32-bit pixels, which Pillow reads as signed ones."""
     tags = getattr(image, "tag_v2", {})
     return image.mode == "I" and tags.get(TIFF_BITS) == (32,) and tags.get(TIFF_SAMPLE_FORMAT, (1,)) == (1,)
