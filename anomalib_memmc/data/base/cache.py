@@ -73,7 +73,7 @@ class ImageCache:
     def _path(self, path: str | Path, crop: object) -> Path:
         status = Path(path).stat()
         parts = (FORMAT, str(self.size), repr(crop), os.path.abspath(path), status.st_size, status.st_mtime_ns)
-        digest = hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
+        digest = hashlib.sha256(os.fsencode("\0".join(map(str, parts)))).hexdigest()
         return self.folder / digest[:2] / f"{digest[2:32]}.npy"
 
     def _shrink(self, image: Image) -> np.ndarray:
