@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def read_dicom(path: Path) -> NDArray[np.float64]:
     """
     dataset, stored = _load(path)
     kind = getattr(dataset, "PhotometricInterpretation", "MONOCHROME2")
-    if stored.ndim != 2 or not str(kind).startswith("MONOCHROME"):
+    if stored.ndim != 2 or kind not in {"MONOCHROME1", "MONOCHROME2"}:
         msg = (
             f"The DICOM file {path} holds pixels of shape {stored.shape} and kind {kind}; one grey frame (H, W) is "
             f"supported. Convert it to one PNG per frame."
@@ -83,12 +84,20 @@ def _number(dataset: Any, name: str, path: Path) -> float | None:
     Raises:
         ImageReadError: If it is no number.
     """
-    value = getattr(dataset, name, None)
+    value = None
     try:
-        return None if value is None or value == "" else float(value)
-    except (TypeError, ValueError) as error:
-        msg = f"The DICOM file {path} has {name} = {value!r}, which is not one number: mend it or convert it to PNG."
+        value = getattr(dataset, name, None)
+        number = None if value is None or value == "" else float(value)
+    except Exception as error:  # also pydicom's, where a damaged element is decoded
+        msg = (
+            f"The DICOM file {path} has {name} = {value!r}, which is not one number ({error}): mend it or convert the "
+            f"file to PNG."
+        )
         raise ImageReadError(msg) from error
+    if number is not None and not math.isfinite(number):
+        msg = f"The DICOM file {path} has {name} = {number}, which is not finite: mend it or convert the file to PNG."
+        raise ImageReadError(msg)
+    return number
 
 
 def _load(path: Path) -> tuple[Any, NDArray]:

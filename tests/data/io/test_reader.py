@@ -375,6 +375,9 @@ def test_odd_numbers_in_a_dicom_header(tmp_path: Path, monkeypatch: pytest.Monke
     _fake_pydicom(monkeypatch, pixel_array=RAMP, PixelPaddingValue=[1, 2])
     with pytest.raises(ImageReadError, match=r"a\.dcm has PixelPaddingValue = \[1, 2\]"):
         read_image(tmp_path / "a.dcm")
+    _fake_pydicom(monkeypatch, pixel_array=RAMP, RescaleSlope="inf")
+    with pytest.raises(ImageReadError, match=r"a\.dcm has RescaleSlope = inf"):
+        read_image(tmp_path / "a.dcm")
 
 
 def test_a_dicom_of_colours_or_too_many_pixels_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
