@@ -11,6 +11,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 from rich.console import Console
 
+from anomalib_memmc.data.io.text import printable
 from anomalib_memmc.metrics.conformal import p_values, percentiles
 from anomalib_memmc.reporting.baselines import MEASURES, aspect_ratio, file_bytes
 from anomalib_memmc.reporting.comparisons import compare, judged
@@ -26,8 +27,8 @@ class PredictionTable(Callback):
     Testing writes ``predictions.csv`` and prediction ``predict.csv`` into the run's folder
     (``trainer.default_root_dir``), replacing an older file of that name. Columns:
 
-    - ``image_path``, ``stratum`` and ``group`` (where the data module's samples tell), ``gt_label`` (0 or 1, empty
-      where unknown);
+    - ``image_path`` (bytes that are not UTF-8 as backslash escapes), ``stratum`` and ``group`` (where the data module's
+      samples tell), ``gt_label`` (0 or 1, empty where unknown);
     - ``pred_score`` and ``pred_label`` as the post-processor gives them, and ``raw_score``, the score before it;
     - ``percentile``, how many per cent of the held-out normal images score lower, and ``p_value``, the conformal
       p-value, where the post-processor knows those images' scores;
@@ -159,7 +160,8 @@ class PredictionTable(Callback):
 
     def _table(self, trainer: Trainer, rows: list[dict[str, Any]], normal_scores: torch.Tensor | None) -> pd.DataFrame:
         """Make one row an image, with strata, ranks among the normal images and file baselines."""
-        table = pd.DataFrame(rows)
+        files = {printable(row["image_path"]): row["image_path"] for row in rows}
+        table = pd.DataFrame([{**row, "image_path": printable(row["image_path"])} for row in rows])
         table = table[~(table["image_path"].duplicated() & (table["image_path"] != ""))].reset_index(drop=True)
         for column in ("gt_label", "pred_label"):
             table[column] = table[column].astype("Int64")
@@ -171,8 +173,9 @@ class PredictionTable(Callback):
             table["percentile"] = percentiles(table["raw_score"], normals)
             table["p_value"] = p_values(table["raw_score"], normals)
         if self.baselines:
-            table["file_bytes"] = [file_bytes(path) if path else float("nan") for path in table["image_path"]]
-            table["aspect_ratio"] = [aspect_ratio(path) if path else float("nan") for path in table["image_path"]]
+            paths = [files[path] for path in table["image_path"]]
+            table["file_bytes"] = [file_bytes(path) if path else float("nan") for path in paths]
+            table["aspect_ratio"] = [aspect_ratio(path) if path else float("nan") for path in paths]
         return table
 
     def _print(self, table: pd.DataFrame, path: Path, promise: torch.Tensor | None) -> None:
@@ -188,7 +191,10 @@ class PredictionTable(Callback):
                     f"AUROC after the model's post-processing: {clamped:.3f}. It ties scores; the tables use raw ones."
                 )
         elif table["gt_label"].notna().any():
-            console.print("No AUROC: it takes scored images of both classes, normal and anomalous.")
+            console.print(
+                "No AUROC: it takes scored images of both classes, normal and anomalous. "
+                "One that the metrics tell of such a test, mostly 0, means nothing."
+            )
         normals = table[(table["gt_label"] == 0) & table["pred_label"].notna()]
         alarms = false_alarms(int(normals["pred_label"].sum()), len(normals), promise)
         if alarms is not None:
@@ -215,8 +221,9 @@ def _of_samples(trainer: Trainer, column: str) -> dict[str, str]:
     samples = getattr(getattr(getattr(trainer, "datamodule", None), "test_data", None), "samples", None)
     if not isinstance(samples, pd.DataFrame) or column not in samples.columns:
         return {}
-    paths, values = samples["image_path"].astype(str), samples[column].fillna("").astype(str)
-    if (values.eq("") | values.eq(paths)).all():  # no name, or each image a group of its own
+    paths = [printable(path) for path in samples["image_path"]]
+    values = ["" if pd.isna(value) else printable(value) for value in samples[column]]
+    if all(value in {"", path} for path, value in zip(paths, values, strict=True)):  # each image a group of its own
         return {}
     return dict(zip(paths, values, strict=True))
 

@@ -134,5 +134,5 @@ def aspect_ratio(path: str | Path) -> float:
     try:
         with Image.open(path) as image:
             return image.width / image.height
-    except (OSError, ValueError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return float("nan")

@@ -117,6 +117,22 @@ def test_one_class_only(tmp_path, picture_parts, capsys):
     assert "both classes" in capsys.readouterr().out
 
 
+def test_a_name_that_is_not_utf_8_costs_no_row(tmp_path, picture_parts, caplog):
+    test = picture_parts["test"]
+    names = [f"{Path(path).parent}/\udcff-{Path(path).name}" for path in test["image_path"]]
+    for path, name in zip(test["image_path"], names, strict=True):
+        Path(path).rename(name)
+    test = test.astype({"image_path": object})
+    test["image_path"] = pd.Series(names, dtype=object)
+    picture_parts["test"] = test
+    _, folder = run(tmp_path, PictureData(picture_parts), PredictionTable(), fit=False)
+    table = pd.read_csv(folder / "predictions.csv")
+    assert table["image_path"].tolist() == [name.replace("\udcff", "\\udcff") for name in names]
+    assert table["stratum"].tolist() == test["stratum"].tolist()
+    assert table["file_bytes"].tolist() == [Path(name).stat().st_size for name in names]
+    assert "could not be finished" not in caplog.text
+
+
 def test_trouble_with_the_table_does_not_end_the_run(tmp_path, datamodule, monkeypatch, caplog):
     def fail(*_):
         raise OSError("disk full")

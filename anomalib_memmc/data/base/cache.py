@@ -17,7 +17,7 @@ from torchvision.transforms.v2.functional import resize
 from torchvision.tv_tensors import Image
 
 CacheMode = Literal["memory", "disk"]
-FORMAT = "1"  # part of every key: raise it when the reader or this file changes what is stored
+FORMAT = "2"  # part of every key: raise it when the reader or this file changes what is stored
 RAM_DISK = Path("/dev/shm")
 PREFIX = "anomalib_memmc_"
 
@@ -73,7 +73,7 @@ class ImageCache:
     def _path(self, path: str | Path, crop: object) -> Path:
         status = Path(path).stat()
         parts = (FORMAT, str(self.size), repr(crop), os.path.abspath(path), status.st_size, status.st_mtime_ns)
-        digest = hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
+        digest = hashlib.sha256(os.fsencode("\0".join(map(str, parts)))).hexdigest()
         return self.folder / digest[:2] / f"{digest[2:32]}.npy"
 
     def _shrink(self, image: Image) -> np.ndarray:

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Transform
 
 from anomalib_memmc.data.base.cache import CacheMode, ImageCache
+from anomalib_memmc.data.base.checks import check_samples
 from anomalib_memmc.data.base.dataset import LABELS, MedicalImageDataset, Rectangle
 from anomalib_memmc.data.base.grouping import draw_groups
 from anomalib_memmc.data.base.synthetic import add_synthetic_anomalies
@@ -137,17 +138,11 @@ class MedicalDataModule(AnomalibDataModule):
         """
         if self._parts is None:
             samples = self._make_samples()
-            self._check_parts(samples)
+            check_samples(self.name, samples)
             self._parts = self._hold_out(samples)
             counts = self._parts.groupby(["split", "label"]).size()
             logger.info("%s: %s", self.name, ", ".join(f"{a} {b} {n}" for (a, b), n in counts.items()))
         return self._parts
-
-    def _check_parts(self, samples: DataFrame) -> None:
-        for part in (Split.TRAIN, Split.TEST):
-            if not (samples["split"] == part.value).any():
-                msg = f"{self.name} found no images for the {part.value} part. Check the folders and the arguments."
-                raise DatasetError(msg)
 
     def _hold_out(self, samples: DataFrame) -> DataFrame:
         """Turn rows into "val" ones, or back into "train" where validation comes from elsewhere."""

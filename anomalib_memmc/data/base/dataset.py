@@ -12,14 +12,16 @@ from anomalib import TaskType
 from anomalib.data.dataclasses import ImageItem
 from anomalib.data.datasets.base.image import AnomalibDataset
 from anomalib.data.utils import LabelName
-from pandas import DataFrame
+from pandas import DataFrame, Series
 from torchvision.transforms.v2 import Transform
 from torchvision.tv_tensors import Image, Mask
 
 from anomalib_memmc.data.base.cache import ImageCache
 from anomalib_memmc.data.io import DatasetError, read_image, read_mask
+from anomalib_memmc.data.io.text import printable
 
 COLUMNS = ["image_path", "label", "label_index", "mask_path", "split", "group", "stratum"]
+PATHS, NAMES = ("image_path", "mask_path"), ("label", "split", "group", "stratum")
 LABELS = {0: "normal", 1: "abnormal"}
 
 Rectangle = tuple[float, float, float, float]
@@ -41,11 +43,13 @@ def make_samples(rows: Sequence[dict[str, Any]]) -> DataFrame:
         {"mask_path": "", "group": str(row["image_path"]), "stratum": "", "label": LABELS[row["label_index"]], **row}
         for row in rows
     ]
-    samples = DataFrame(filled, columns=COLUMNS)
-    for column in ("image_path", "label", "mask_path", "split", "group", "stratum"):
-        samples[column] = samples[column].map(str).astype(object)
-    samples["label_index"] = samples["label_index"].astype("int64")
-    return samples
+    columns = {  # objects, since the strings of pandas 3 hold no file name that is not UTF-8
+        name: Series([text(row[name]) for row in filled], dtype=object)
+        for text, names in ((str, PATHS), (printable, NAMES))
+        for name in names
+    }
+    columns["label_index"] = Series([row["label_index"] for row in filled], dtype="int64")
+    return DataFrame(columns, columns=COLUMNS)
 
 
 class MedicalImageDataset(AnomalibDataset):

@@ -8,19 +8,22 @@ from pathlib import Path
 from pandas import DataFrame
 
 from anomalib_memmc.data.io import DatasetError
+from anomalib_memmc.data.io.text import read_text
 
 NORMAL_FINDINGS = ("negative", "normal", "pneumonia")  # "negative" of 8B is "normal" or "pneumonia" in 8A
 ANOMALOUS_FINDINGS = ("positive", "covid-19")
 FIELDS = ["patient", "filename", "finding", "source"]
+MOST_WORDS = 5  # of a line: a patient id holds one blank at most
 
 
 def read_labels(path: str | Path, normal_findings: Collection[str] | None = None) -> DataFrame:
     """Read a label file: ``patient-id filename class source`` a line, separated by blanks.
 
-    A line is parsed from its right end, because the patient id of 943 rows of COVIDx8B holds a blank ("COVID 1").
+    A line is parsed from its right end, because the patient id of 943 rows of COVIDx8B holds a blank ("COVID 1"). An id
+    of more blanks is refused: it would be a line and the next one, joined.
 
     Args:
-        path: The file.
+        path: The file, UTF-8 or with a byte order mark.
         normal_findings: The classes that count as normal, in any case; every other class is then anomalous.
             ``None``: "negative", "normal" and "pneumonia" are normal (Covid-X looks for COVID-19 only), "positive" and
             "COVID-19" anomalous, and any other class an error.
@@ -30,8 +33,8 @@ def read_labels(path: str | Path, normal_findings: Collection[str] | None = None
         file's order.
 
     Raises:
-        DatasetError: If the file is missing or empty, or a line is malformed, of an unknown class, or names a file for
-            a second time; the line's number is given.
+        DatasetError: If the file is missing, empty or in another encoding, or a line is malformed, of an unknown class,
+            or names a file for a second time; the line's number is given.
     """
     path = Path(path)
     if not path.is_file():
@@ -39,12 +42,18 @@ def read_labels(path: str | Path, normal_findings: Collection[str] | None = None
         raise DatasetError(msg)
     rows = []
     seen: dict[str, int] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         fields = [field.strip() for field in line.strip().rsplit(maxsplit=3)]
         if len(fields) != len(FIELDS):
             msg = f"{path}, line {number}: expected 'patient-id filename class source', found {line.strip()!r}."
+            raise DatasetError(msg)
+        if len(line.split()) > MOST_WORDS:
+            msg = (
+                f"{path}, line {number}: expected 'patient-id filename class source' with one blank at most in the "
+                f"patient id, found {line.strip()!r}. Are two lines joined? Start each on a line of its own."
+            )
             raise DatasetError(msg)
         row = dict(zip(FIELDS, fields, strict=True))
         first = seen.setdefault(row["filename"], number)

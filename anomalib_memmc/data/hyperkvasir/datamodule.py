@@ -190,7 +190,7 @@ def _follow_split_file(rows: list[dict[str, Any]], split_file: Path) -> list[dic
     Raises:
         DatasetError: If it lists images that are not there, or trains with polyps.
     """
-    parts = {short_key(path): part for path, part in read_split(split_file).items()}
+    parts = read_split(split_file)
     by_key = {short_key(Path(row["image_path"]).as_posix()): row for row in rows}
     unknown = [key for key in parts if key not in by_key]
     if unknown:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomalib_memmc.data.io import ImageReadError
+from anomalib_memmc.data.io.decode import open_image
 
 SIDE = 16  # pixels of a thumbnail
 DECODE_SIDE = 64  # JPEGs are decoded at the smallest of their built-in scales that is at least this wide
@@ -46,15 +46,11 @@ def near_duplicate_groups(paths: Sequence[str | Path]) -> list[str]:
 
 def _thumbnail(path: str | Path) -> NDArray[np.float32]:
     """The middle of an image as a (16 * 16, 3) table of 0 to 255."""
-    try:
-        with Image.open(path) as image:
-            image.draft("RGB", (DECODE_SIDE, DECODE_SIDE))
-            width, height = image.size
-            box = (CENTRE[0] * width, CENTRE[1] * height, CENTRE[2] * width, CENTRE[3] * height)
-            small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX, box=box)
-    except (OSError, SyntaxError, ValueError) as error:
-        msg = f"Cannot read the image {path}: {error}. The file is damaged: copy it again or remove it."
-        raise ImageReadError(msg) from error
+    with open_image(path) as image:
+        image.draft("RGB", (DECODE_SIDE, DECODE_SIDE))
+        width, height = image.size
+        box = (CENTRE[0] * width, CENTRE[1] * height, CENTRE[2] * width, CENTRE[3] * height)
+        small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX, box=box)
     return np.asarray(small, dtype=np.float32).reshape(-1, 3)
 
 

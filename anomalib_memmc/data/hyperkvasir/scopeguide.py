@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-from anomalib_memmc.data.io import ImageReadError
+from anomalib_memmc.data.io.decode import open_image
 
 SIDE = 64  # pixels of a thumbnail
 ROWS, COLUMNS = slice(50, 62), slice(8, 14)  # inside the box, and outside the frame's black corner
@@ -29,11 +29,7 @@ def has_scopeguide_box(path: str | Path) -> bool:
     Raises:
         ImageReadError: If the file cannot be read.
     """
-    try:
-        with Image.open(path) as image:
-            image.draft("L", (SIDE, SIDE))
-            thumbnail = np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX))
-    except (OSError, SyntaxError, ValueError) as error:
-        msg = f"Cannot read the image {path}: {error}. The file is damaged: copy it again or remove it."
-        raise ImageReadError(msg) from error
+    with open_image(path) as image:
+        image.draft("L", (SIDE, SIDE))
+        thumbnail = np.asarray(ImageOps.exif_transpose(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX))
     return bool(thumbnail[ROWS, COLUMNS].mean() < MAX_LEVEL)

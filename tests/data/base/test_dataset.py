@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Resize
 
 from anomalib_memmc.data import DatasetError, ImageReadError, MedicalImageDataset, make_samples
+from anomalib_memmc.data.base.cache import ImageCache
 
 
 @pytest.fixture
@@ -101,3 +102,12 @@ def test_missing_images_are_named(samples: DataFrame) -> None:
     samples.loc[2, "image_path"] = "absent.jpg"
     with pytest.raises(FileNotFoundError, match=r"1 images.*absent\.jpg"):
         MedicalImageDataset(samples)
+
+
+def test_a_name_that_is_not_utf_8_is_read_and_cached(tmp_path: Path) -> None:
+    path = tmp_path / "\udcff.png"
+    save_frame(path, 0)
+    samples = make_samples([{"image_path": path, "label_index": 0, "split": "train"}])
+    cache = ImageCache("disk", folder=tmp_path / "cache")
+    assert MedicalImageDataset(samples, cache=cache)[0].image_path == str(path)
+    assert samples["group"].astype(str).tolist() == [f"{tmp_path}/\\udcff.png"]

@@ -54,6 +54,7 @@ def test_two_workers_deliver_batches(covidx_root: Path) -> None:
     [
         ("p1 only-three.png negative", r"line 27: expected 'patient-id filename class source'"),
         ("p1 x.png maybe rsna", r"line 27: unknown class 'maybe'.*normal_findings"),
+        ("p1 a.png negative rsnap2 b.png negative rsna", r"line 27: .* Are two lines joined\?"),
         ("p1 neg-03.png negative rsna", r"line 27: the file neg-03\.png is already in line 4"),
     ],
 )
@@ -69,6 +70,25 @@ def test_blank_lines_and_windows_ends_are_no_trouble(covidx_root: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbf" + "\r\n\r\n".join(TRAIN_LINES).encode())
     assert len(read_labels(path)) == len(TRAIN_LINES)
     assert read_labels(path)["patient"].iloc[0] == "p0"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_tells_the_encoding(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.txt").write_bytes("Müller a.png negative rsna\n".encode(encoding))
+    assert read_labels(tmp_path / "a.txt")["patient"].tolist() == ["Müller"]
+    if encoding == "utf-8-sig":  # two files with a mark each, joined
+        (tmp_path / "a.txt").write_bytes(b"".join(f"p {name}.png negative x\n".encode(encoding) for name in "ab"))
+        assert read_labels(tmp_path / "a.txt")["patient"].tolist() == ["p", "p"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "trouble"), [("latin-1", "is not UTF-8"), ("utf-16-le", "holds zero bytes"), ("utf-16-be", "zero")]
+)
+def test_another_encoding_is_named(tmp_path: Path, encoding: str, trouble: str) -> None:
+    name = "Müller" if encoding == "latin-1" else "Muller"
+    (tmp_path / "a.txt").write_bytes(f"p a.png negative x\n{name} b.png negative rsna\n".encode(encoding))
+    with pytest.raises(DatasetError, match=rf"a\.txt, line [12]: the file .*{trouble}.*Save it in the encoding UTF-8"):
+        read_labels(tmp_path / "a.txt")
 
 
 def test_an_empty_and_a_missing_label_file_are_refused(tmp_path: Path) -> None:

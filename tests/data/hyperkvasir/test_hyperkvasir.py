@@ -182,6 +182,12 @@ def test_a_short_split_file_takes_all_polyps(hyperkvasir_root: Path, tmp_path: P
         ("path,part\ncecum/cecum-10.jpg,learn\n", r"s\.csv, line 2: expected"),
         ("cecum/cecum-10.jpg\n", r"s\.csv, line 1: expected"),
         ("cecum/cecum-10.jpg,train\ncecum/cecum-10.jpg,test\n", r"line 2: .* already in the part 'train'"),
+        (
+            "a/cecum/cecum-10.jpg,train\n\nb\\cecum\\cecum-10.jpg,test\n",
+            r"line 3: .* already .*'train' by line 1, not 'test'",
+        ),
+        ('"cecum/cecum-10.jpg,train\ncecum/cecum-11.jpg,test\n', r"s\.csv, line 2: unexpected end of data"),
+        ("cecum/cecum-10.jpg,traincecum/cecum-11.jpg,test\n", r"s\.csv, line 1: expected"),
         ("cecum/absent.jpg,train\n", r"1 images of the split file .*cecum/absent\.jpg"),
         ("segmented-images/images/polyp-1.jpg,train\n", r"1 polyps outside the test part"),
         ("cecum/cecum-10.jpg,test\n", "no images for the train part"),
@@ -191,6 +197,24 @@ def test_a_wrong_split_file_is_refused(hyperkvasir_root: Path, tmp_path: Path, t
     (tmp_path / "s.csv").write_text(text)
     with pytest.raises(DatasetError, match=message):
         make(hyperkvasir_root, split_file=tmp_path / "s.csv")
+
+
+def test_a_name_that_is_not_utf_8_cannot_be_listed(hyperkvasir_root: Path, tmp_path: Path) -> None:
+    path = hyperkvasir_root / "segmented-images" / "images" / "polyp-3.jpg"
+    path.rename(path.with_name("polyp-\udcff.jpg"))
+    mask = hyperkvasir_root / "segmented-images" / "masks" / "polyp-3.jpg"
+    mask.rename(mask.with_name("polyp-\udcff.jpg"))
+    datamodule = make(hyperkvasir_root)
+    assert len(list(datamodule.test_data)) == 14
+    with pytest.raises(DatasetError, match=r"polyp-\\udcff\.jpg' is not UTF-8"):
+        datamodule.write_split(tmp_path / "s.csv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_split_file_with_a_byte_order_mark_is_read(hyperkvasir_root: Path, tmp_path: Path, encoding: str) -> None:
+    text = "cecum/cecum-10.jpg,train\ncecum/cecum-11.jpg,val\nbbps-2-3/bbps-2-3-01.jpg,test\n"
+    (tmp_path / "s.csv").write_text(text, encoding=encoding)
+    assert names(make(hyperkvasir_root, split_file=tmp_path / "s.csv"), "train") == {"cecum-10.jpg"}
 
 
 def test_a_missing_split_file_is_refused(hyperkvasir_root: Path) -> None:

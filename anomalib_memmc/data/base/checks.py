@@ -1,0 +1,110 @@
+"""What would make the numbers of a test wrong or meaningless, told before the run."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from anomalib.data.utils import LabelName, Split
+from pandas import DataFrame
+
+from anomalib_memmc.data.io import DatasetError, read_mask
+
+logger = logging.getLogger(__name__)
+
+BLOCK = 4096  # bytes from the middle of a file, which tell files of one size apart
+
+
+def check_samples(name: str, samples: DataFrame) -> None:
+    """Look for parts that are empty or share images, for a class that is missing, and for masks without anomaly.
+
+    Args:
+        name: The data set's name, for the messages.
+        samples: Table of :func:`~anomalib_memmc.data.make_samples`.
+
+    Raises:
+        DatasetError: If the training or the test part is empty, or an image of the test part is in another part too.
+        ImageReadError: If a mask cannot be read.
+    """
+    _check_parts(name, samples)
+    _check_no_image_twice(name, samples)
+    _warn_of_missing_class(name, samples)
+    _warn_of_empty_masks(name, samples)
+
+
+def _check_parts(name: str, samples: DataFrame) -> None:
+    for part in (Split.TRAIN, Split.TEST):
+        if not (samples["split"] == part.value).any():
+            msg = f"{name} found no images for the {part.value} part. Check the folders and the arguments."
+            raise DatasetError(msg)
+
+
+def _check_no_image_twice(name: str, samples: DataFrame) -> None:
+    tested = samples["split"] == Split.TEST.value
+    pairs = list(_same_files(samples.loc[~tested, "image_path"], samples.loc[tested, "image_path"]))
+    if pairs:
+        other, test = pairs[0]
+        msg = (
+            f"{name}: {len(pairs)} images of the test part are in another part too, first: {test} is the same file as "
+            f"{other}. Take such images out of one of the parts: a test on them says nothing."
+        )
+        raise DatasetError(msg)
+
+
+def _same_files(first: Iterable[str], second: Iterable[str]) -> Iterable[tuple[str, str]]:
+    """Pairs of a file of each list with the same bytes; only files of one size are read."""
+    by_size = defaultdict(list)
+    for path in first:
+        by_size[_size(path)].append(path)
+    for path in second:
+        alike = by_size.get(size, []) if (size := _size(path)) else []
+        block = _middle(path, size) if alike else b""
+        for other in alike:
+            if _middle(other, size) == block and Path(other).read_bytes() == Path(path).read_bytes():
+                yield other, path
+
+
+def _size(path: str) -> int:
+    """Bytes of a file; 0 if it is missing."""
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0
+
+
+def _middle(path: str, size: int) -> bytes:
+    with Path(path).open("rb") as file:
+        file.seek(size // 2)
+        return file.read(BLOCK)
+
+
+def _warn_of_missing_class(name: str, samples: DataFrame) -> None:
+    labels = set(samples.loc[samples["split"] == Split.TEST.value, "label_index"])
+    if len(labels) == 1:
+        kind = "normal" if labels == {LabelName.NORMAL} else "anomalous"
+        logger.warning(
+            "%s: the test part holds only %s images. AUROC, F1 and IoU take both kinds: an AUROC of 0 means nothing.",
+            name,
+            kind,
+        )
+
+
+def _warn_of_empty_masks(name: str, samples: DataFrame) -> None:
+    rows = samples[(samples["label_index"] != LabelName.NORMAL) & (samples["mask_path"] != "")]
+
+    def is_empty(mask_path: str, image_path: str) -> bool:
+        return not read_mask(mask_path, image_path=image_path).any()
+
+    with ThreadPoolExecutor() as threads:
+        empty = list(threads.map(is_empty, rows["mask_path"], rows["image_path"]))
+    if any(empty):
+        logger.warning(
+            "%s: the masks of %d of %d anomalous images are empty, so that all their pixels count as normal; first: %s",
+            name,
+            sum(empty),
+            len(empty),
+            rows["mask_path"].to_numpy()[empty][0],
+        )
