@@ -11,7 +11,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
-from anomalib_memmc.model.post_processor import post_process
+from anomalib_memmc.model.tissue import post_process
 from anomalib_memmc.reporting.pictures import ReconstructionRow, draw_reconstructions, paste_hidden
 
 logger = logging.getLogger(__name__)

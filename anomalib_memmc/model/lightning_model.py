@@ -29,9 +29,10 @@ from anomalib_memmc.configurable import build, plain
 from anomalib_memmc.metrics import IoU, OracleIoU
 from anomalib_memmc.model.checkpoint import ARGUMENTS, require_same_network, require_same_scorer, saved_scorer
 from anomalib_memmc.model.optimizer import OptimizerName, make_optimizer, warmup_cosine
-from anomalib_memmc.model.post_processor import NormalQuantilePostProcessor, post_process
+from anomalib_memmc.model.post_processor import NormalQuantilePostProcessor
 from anomalib_memmc.model.pre_processor import ResizePreProcessor
 from anomalib_memmc.model.pretrained import WeightReport, load_mae_weights
+from anomalib_memmc.model.tissue import post_process
 from anomalib_memmc.model.torch_model import MemMCMAEModel
 from anomalib_memmc.scoring.base import Scorer
 

@@ -8,13 +8,12 @@ from anomalib.data import Batch, InferenceBatch
 from anomalib.post_processing import PostProcessor
 from lightning import LightningModule, Trainer
 from torch import Tensor
-from torch.nn import functional
-from torchvision.transforms.v2 import Normalize, Transform
 
 from anomalib_memmc.configurable import build
 from anomalib_memmc.field_of_view import FieldOfView, level_outside
 from anomalib_memmc.metrics.conformal import ConformalThreshold, conformal_threshold, fewest_normals
 from anomalib_memmc.metrics.quantiles import NormalValues, quantile, subsample_pixels
+from anomalib_memmc.model.tissue import find_tissue, within
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +157,7 @@ class NormalQuantilePostProcessor(PostProcessor):
             *args: Lightning's batch and indices.
             **kwargs: Lightning's keyword arguments.
         """
-        tissue = self._tissue(outputs.anomaly_map, outputs.image, pl_module)
+        tissue = self._tissue(outputs, pl_module)
         if tissue is not None:
             outputs.anomaly_map = level_outside(cast(Tensor, outputs.anomaly_map), tissue)
         super().on_validation_batch_end(trainer, pl_module, outputs, *args, **kwargs)
@@ -212,7 +211,7 @@ class NormalQuantilePostProcessor(PostProcessor):
     ) -> None:
         """Post-process a batch of a test, whose images are as the model's pre-processor left them."""
         del trainer, args, kwargs
-        self._post_process(outputs, self._tissue(outputs.anomaly_map, outputs.image, pl_module))
+        self._post_process(outputs, self._tissue(outputs, pl_module))
 
     def on_predict_batch_end(  # type: ignore[override]
         self, trainer: Trainer, pl_module: LightningModule, outputs: Batch, *args: Any, **kwargs: Any
@@ -226,7 +225,7 @@ class NormalQuantilePostProcessor(PostProcessor):
         Args:
             batch: Batch with raw predictions; with a field of view its ``image`` must be in [0, 1].
         """
-        self._post_process(batch, self._tissue(batch.anomaly_map, batch.image))
+        self._post_process(batch, self._tissue(batch))
 
     def forward(self, predictions: InferenceBatch, images: Tensor | None = None) -> InferenceBatch:
         """Normalise predictions and apply the thresholds; called by exported models and by a direct call of the model.
@@ -250,9 +249,9 @@ class NormalQuantilePostProcessor(PostProcessor):
                 "set post_processor.field_of_view = None, and every pixel of maps and masks counts."
             )
             raise ValueError(msg)
-        tissue = cast(Tensor, self._tissue(predictions.anomaly_map, images))
+        tissue = find_tissue(self.field_of_view, images, predictions.anomaly_map)
         result = super().forward(predictions._replace(anomaly_map=level_outside(predictions.anomaly_map, tissue)))
-        return result._replace(pred_mask=_within(result.pred_mask, tissue))
+        return result._replace(pred_mask=within(result.pred_mask, tissue))
 
     def _post_process(self, batch: Batch, tissue: Tensor | None) -> None:
         """As anomalib does, but outside the tissue maps are levelled and no pixel is anomalous."""
@@ -260,17 +259,14 @@ class NormalQuantilePostProcessor(PostProcessor):
             batch.anomaly_map = level_outside(cast(Tensor, batch.anomaly_map), tissue)
         super().post_process_batch(batch)
         if tissue is not None:
-            batch.pred_mask = _within(batch.pred_mask, tissue)
+            batch.pred_mask = within(batch.pred_mask, tissue)
 
-    def _tissue(self, maps: Tensor | None, images: Any, pl_module: Any = None) -> Tensor | None:
-        """Which pixels of the maps show tissue, bool of their shape; ``None`` where every pixel counts."""
-        if self.field_of_view is None or maps is None:
+    def _tissue(self, batch: Batch, pl_module: Any = None) -> Tensor | None:
+        """Which pixels of a batch's maps show tissue; ``None`` where every pixel counts."""
+        if self.field_of_view is None or batch.anomaly_map is None:
             return None
         transform = getattr(getattr(pl_module, "pre_processor", None), "transform", None)
-        tissue = self.field_of_view(_without_normalize(images, transform))
-        if tissue.shape[-2:] != maps.shape[-2:]:
-            tissue = functional.adaptive_max_pool2d(tissue.float(), maps.shape[-2:]) > 0
-        return tissue.view(maps.shape)
+        return find_tissue(self.field_of_view, batch.image, batch.anomaly_map, transform)
 
     @property
     def normalized_image_threshold(self) -> Tensor:
@@ -368,48 +364,6 @@ def _scale(low: Tensor, high: Tensor, threshold: Tensor) -> Tensor:
     """Distance between the ends of the scale, floored (see the class), always positive or NaN."""
     scale = torch.maximum(high - low, RELATIVE_FLOOR * threshold.abs())
     return torch.where(scale == 0, torch.ones_like(scale), scale)
-
-
-def post_process(post_processor: Any, predictions: InferenceBatch, images: Tensor) -> InferenceBatch:
-    """Hand predictions to any post-processor, with the images if it is one that looks at them.
-
-    Args:
-        post_processor: A model's post-processor, or ``None``.
-        predictions: The model's raw predictions.
-        images: The images (B, C, H, W) in [0, 1] that they are of.
-
-    Returns:
-        What the post-processor makes of them.
-    """
-    if isinstance(post_processor, NormalQuantilePostProcessor):
-        return post_processor(predictions, images)
-    return predictions if post_processor is None else post_processor(predictions)
-
-
-def _within(masks: Tensor | None, tissue: Tensor) -> Tensor | None:
-    """Masks without what lies outside the tissue."""
-    if masks is None:
-        return None
-    if masks.dtype == torch.bool:
-        return masks & tissue
-    return torch.where(tissue, masks, torch.zeros_like(masks))  # raw values, where there is no threshold
-
-
-def _without_normalize(images: Tensor, transform: Transform | None) -> Tensor:
-    """Images as they were before the ``Normalize`` of a transform, the last one undone first."""
-    for step in reversed(_steps(transform)):
-        if isinstance(step, Normalize):
-            mean, std = (torch.tensor(each, device=images.device).view(-1, 1, 1) for each in (step.mean, step.std))
-            images = images * std + mean
-    return images
-
-
-def _steps(transform: Transform | None) -> list[Transform]:
-    """A transform's steps in order, those of nested compositions among them."""
-    if transform is None:
-        return []
-    parts = getattr(transform, "transforms", None)
-    return [transform] if parts is None else [step for part in parts for step in _steps(part)]
 
 
 def _anomalous_images(batch: Any) -> Tensor:

@@ -10,7 +10,7 @@ from anomalib.pre_processing import PreProcessor
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from anomalib_memmc import FieldOfView, NormalQuantilePostProcessor
-from anomalib_memmc.model.post_processor import post_process
+from anomalib_memmc.model.tissue import post_process
 
 IMAGENET = Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 BORDER = 8
