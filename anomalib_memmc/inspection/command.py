@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     test = Images(datamodule.test_data, model, rows)
     is_anomalous = torch.tensor(datamodule.test_data.samples["label_index"].to_numpy()[rows] == 1)
     normals = Images(getattr(datamodule, "normal_data", datamodule.train_data), model)
-    table = inspect_operators(model.model, test, is_anomalous, normals)
+    table = inspect_operators(model, test, is_anomalous, normals)
     text = report(table)
     arguments.output.mkdir(parents=True, exist_ok=True)
     paths = [arguments.output / f"{NAME}.{kind}" for kind in ("csv", "txt", "png")]

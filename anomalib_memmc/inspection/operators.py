@@ -9,15 +9,16 @@ from torch import Tensor
 from anomalib_memmc.inspection.images import Images
 from anomalib_memmc.inspection.losses import loss_rows
 from anomalib_memmc.inspection.passes import Seen, look, scoring_masks
+from anomalib_memmc.inspection.start import memory_moves
 from anomalib_memmc.inspection.table import ALL, ANOMALOUS, NORMAL, Row, by_class, to_table
 from anomalib_memmc.inspection.weights import effective_number
+from anomalib_memmc.model import MemMCMAE
 from anomalib_memmc.model.network import MaskedAutoencoder
-from anomalib_memmc.model.torch_model import MemMCMAEModel
 
 
 @torch.no_grad()
 @torch.compiler.set_stance("force_eager")  # compiled blocks would not see the hooks
-def inspect_operators(model: MemMCMAEModel, test: Images, is_anomalous: Tensor, normals: Images) -> pd.DataFrame:
+def inspect_operators(model: MemMCMAE, test: Images, is_anomalous: Tensor, normals: Images) -> pd.DataFrame:
     """Measure what memory and levels do on test images, and what is lost when they are switched off.
 
     Args:
@@ -34,6 +35,8 @@ def inspect_operators(model: MemMCMAEModel, test: Images, is_anomalous: Tensor, 
         - ``memory_share``: share of the attention of a layer that its slots get (eq. 1);
         - ``slots_used``: exp of the entropy of a layer's mean attention to its slots, from 1 to ``memory_slots``;
           ``slots_of_a_query`` is the same for the attention of a single query and head, then averaged;
+        - ``memory_move``: distance of a layer's memory from its initial values, relative to their norm, where these are
+          known (:func:`~anomalib_memmc.inspection.start.memory_moves`);
         - ``gate``: mean gate of a level in a decoder block (eq. 3);
         - ``squared_error``, ``squared_error_change``: mean squared error of hidden patches, and its relative change,
           image by image, by what is switched off;
@@ -46,14 +49,16 @@ def inspect_operators(model: MemMCMAEModel, test: Images, is_anomalous: Tensor, 
     if bool(is_anomalous.all()) or not bool(is_anomalous.any()):
         msg = "An inspection needs normal and anomalous test images."
         raise ValueError(msg)
-    masks = scoring_masks(model, test)
-    seen = look(model.network, test, masks)
+    torch_model = model.model
+    masks = scoring_masks(torch_model, test)
+    seen = look(torch_model.network, test, masks)
     return to_table(
         [
-            *_counts(is_anomalous, len(normals) if model.scorer.learns else 0),
+            *_counts(is_anomalous, len(normals) if torch_model.scorer.learns else 0),
             *_memory_rows(seen, is_anomalous),
-            *_gate_rows(model.network, seen.gates, is_anomalous),
-            *loss_rows(model, test, is_anomalous, normals, masks, seen.errors),
+            *(Row("memory_move", ALL, move, block=layer) for layer, move in enumerate(memory_moves(model), start=1)),
+            *_gate_rows(torch_model.network, seen.gates, is_anomalous),
+            *loss_rows(torch_model, test, is_anomalous, normals, masks, seen.errors),
         ]
     )
 

@@ -43,6 +43,9 @@ def memory_sentences(table: pd.DataFrame) -> Iterator[str]:
         f"Of {slots} slots the layers use {_span(table, 'slots_used')} on the whole, and a single query "
         f"{_span(table, 'slots_of_a_query')} (exp of the entropy of the attention to them)."
     )
+    if len(moves := select(table, "memory_move")):
+        low, high = moves["value"].min(), moves["value"].max()
+        yield f"Training moved the memory by {low:.1%} to {high:.1%} of the random values that it began with."
     yield _differences(table, "memory_share", "The share of memory", ".1%")
     yield loss(table, MEMORY, "Memory switched off")
     yield loss(table, DIFFERENCES, "All slots replaced by their mean")

@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from anomalib_memmc import MemMCMAE, Phantom, cli
 from anomalib_memmc.inspection.images import Images
 from anomalib_memmc.inspection.operators import inspect_operators
+from anomalib_memmc.inspection.start import memory_moves
 from anomalib_memmc.inspection.table import number, select
 from anomalib_memmc.scoring import MahalanobisScorer, ReconstructionScorer
 
@@ -39,9 +40,7 @@ def build(scorer=None, **overrides):
 
 
 def inspected(model, datamodule, labels):
-    return inspect_operators(
-        model.model, Images(datamodule.test_data, model), labels, Images(datamodule.normal_data, model)
-    )
+    return inspect_operators(model, Images(datamodule.test_data, model), labels, Images(datamodule.normal_data, model))
 
 
 def test_a_scorer_is_refitted_and_the_model_left_alone(datamodule, labels):
@@ -114,6 +113,23 @@ def test_counts_of_slots_and_tokens(datamodule, labels):
     assert ((select(table, "slots_of_a_query")["value"].abs()) <= 4).all()
 
 
+def test_moves_of_the_memory_from_its_seed():
+    model = MemMCMAE(**TINY_MEMMC, seed=5)
+    assert memory_moves(model) == [0, 0]
+    first, second = (block.attn for block in model.model.network.encoder.blocks)
+    with torch.no_grad():
+        first.memory_key.mul_(1.1)
+        first.memory_value.mul_(0.9)
+        second.memory_value.mul_(1.2)
+    norms = second.memory_key.norm(), second.memory_value.norm() / 1.2
+    expected = [0.1, 0.2 * norms[1].item() / torch.stack(norms).norm().item()]
+    assert memory_moves(model) == pytest.approx(expected, rel=1e-4)
+    model.seed = 6  # unrelated values
+    assert memory_moves(model) == []
+    assert memory_moves(MemMCMAE(**TINY_MEMMC)) == []
+    assert memory_moves(MemMCMAE(**{**TINY_MEMMC, "memory_slots": 0}, seed=5)) == []
+
+
 def test_a_compiled_model_is_looked_into(datamodule, labels):
     table = inspected(build(ReconstructionScorer(num_masks=1), compile=True, multi_level=[2]), datamodule, labels)
     assert len(select(table, "gate", images="all")) == 2
@@ -173,6 +189,7 @@ def test_the_command_writes_table_words_and_figure(run, tmp_path, capsys):
     assert list(table.columns) == ["measure", "images", "value", "standard_error", "block", "level", "off"]
     text = (tmp_path / "out" / "inspect.txt").read_text()
     assert "Does the memory hold normal patterns?" in text
+    assert "Training moved the memory by" in text
     assert text in capsys.readouterr().out
     assert (tmp_path / "out" / "inspect.png").stat().st_size > 10_000
 

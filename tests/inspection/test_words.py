@@ -38,6 +38,8 @@ def memory(off=(0.7, 0.5, 0.1), alike=(0.75, 0.3, 0.05)):
             *loss("differences of slots", *alike),
             Row("memory_slots", "all", 40),
             Row("even_share", "all", 0.7),
+            Row("memory_move", "all", 0.02, block=1),
+            Row("memory_move", "all", 0.08, block=2),
             *classes("memory_share", 0.03, 0.03, block=1),
             *classes("memory_share", 0.10, 0.20, block=2),
             *(Row("slots_used", "all", 31.25, block=layer) for layer in (1, 2)),
@@ -83,6 +85,7 @@ def test_sentences_on_memory():
     for sentence in (
         "Memory takes 3% of the attention of layer 1, 15% of layer 2. Were attention even, it would be 70%.",
         "Of 40 slots the layers use 31.2 on the whole, and a single query 5.0 to 8.0",
+        "Training moved the memory by 2.0% to 8.0% of the random values that it began with.",
         "more than two standard errors in layer 2 (+10.0%); the others are within.",
         "Memory switched off: image AUROC from 0.800 to 0.700 (-0.100 ± 0.010, beyond two standard errors); "
         "squared error of hidden patches +50% on normal and +10% on anomalous images.",
