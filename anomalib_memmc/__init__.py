@@ -12,6 +12,7 @@ from anomalib_memmc.model import (
     load_mae_weights,
 )
 from anomalib_memmc.register import register
+from anomalib_memmc.reporting.visualizer import RegionVisualizer
 from anomalib_memmc.scoring import Scores
 from anomalib_memmc.scoring.ms_ssim import ms_ssim_map
 
@@ -27,6 +28,7 @@ __all__ = [
     "NormalQuantilePostProcessor",
     "Phantom",
     "Reconstruction",
+    "RegionVisualizer",
     "Scores",
     "WeightReport",
     "load_mae_weights",
