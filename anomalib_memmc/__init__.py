@@ -15,6 +15,7 @@ from anomalib_memmc.model import (
 )
 from anomalib_memmc.model.pre_processor import ResizePreProcessor
 from anomalib_memmc.register import register
+from anomalib_memmc.reporting.visualizer import RegionVisualizer
 from anomalib_memmc.scoring import Scores
 from anomalib_memmc.scoring.ms_ssim import ms_ssim_map
 
@@ -31,6 +32,7 @@ __all__ = [
     "NormalQuantilePostProcessor",
     "Phantom",
     "Reconstruction",
+    "RegionVisualizer",
     "ResizePreProcessor",
     "Scores",
     "WeightReport",

@@ -34,6 +34,7 @@ from anomalib_memmc.model.pre_processor import ResizePreProcessor
 from anomalib_memmc.model.pretrained import WeightReport, load_mae_weights
 from anomalib_memmc.model.tissue import post_process
 from anomalib_memmc.model.torch_model import MemMCMAEModel
+from anomalib_memmc.reporting.visualizer import RegionVisualizer
 from anomalib_memmc.scoring.base import Scorer
 
 logger = logging.getLogger(__name__)
@@ -307,8 +308,8 @@ class MemMCMAE(AnomalibModule):
 
     @classmethod
     def configure_visualizer(cls) -> ImageVisualizer:
-        """Input, ground truth, and the map and the predicted mask over the input."""
-        return ImageVisualizer()
+        """Input, ground truth, and the map and the predicted mask over the input, as the data module cuts it."""
+        return RegionVisualizer()
 
     def _require_finite(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):

@@ -130,7 +130,7 @@ class MedicalImageDataset(AnomalibDataset):
             image, mask = self._cut(image), self._cut(mask)
         else:
             key = self.crop if self.blank is None else (self.crop, self.blank)
-            image = self.cache.read(row.image_path, key, lambda: self._cut(read_image(row.image_path)))
+            image = self.cache.read(row.image_path, key, lambda: self.read(row.image_path))
             mask = self._read_mask(row, image) if self._task == TaskType.SEGMENTATION else None
         if self.augmentations and mask is None:
             image = self.augmentations(image)
@@ -143,6 +143,20 @@ class MedicalImageDataset(AnomalibDataset):
             image_path=row.image_path,
             mask_path=row.mask_path,
         )
+
+    def read(self, path: str | Path) -> Image:
+        """Read an image file and cut it as all images here are.
+
+        Args:
+            path: The file.
+
+        Returns:
+            Image (3, H, W), float32 in [0, 1], without augmentations.
+
+        Raises:
+            ImageReadError: If it cannot be read.
+        """
+        return self._cut(read_image(path))
 
     def __add__(self, other_dataset: AnomalibDataset) -> MedicalImageDataset:  # type: ignore[override]
         """Join the samples of two datasets; masks in either make the sum a segmentation dataset."""
