@@ -44,14 +44,14 @@ class Case:
         read: Reads it with the package.
         judge: Whether what was read is right; ``None`` where the change cannot be seen in the file (another pixel of
             a BMP, another letter of a patient's name).
-        names: What a clear error must name.
+        names: What a clear error must name, one of them: the file, or the data set.
         clear: The exceptions that are clear errors.
     """
 
     change: str
     read: Callable[[], Any]
     judge: Callable[[Any], bool | None]
-    names: str
+    names: tuple[str, ...]
     clear: tuple[type[Exception], ...] = CLEAR
 
 
@@ -80,7 +80,7 @@ def outcome_of(case: Case, limit: float) -> tuple[Outcome, str]:
     except Hang:
         return Outcome.HANG, f"more than {limit} s"
     except case.clear as error:
-        is_clear = case.names in str(error)
+        is_clear = any(name in str(error) for name in case.names)
         return Outcome.CLEAR_ERROR if is_clear else Outcome.OTHER_ERROR, str(error)
     except Exception:
         return Outcome.OTHER_ERROR, traceback.format_exc()

@@ -40,23 +40,23 @@ def dicom_case(rng: Generator, folder: Path) -> Case:
     draw = rng.random()
     if draw < 0.5:
         _save(dataset, path)
-        return Case("radiograph", read, partial(_is_right, expected, True), path.name)
+        return Case("radiograph", read, partial(_is_right, expected, True), (path.name,))
     if draw < 0.65:
         mistake = str(rng.choice(list(MISTAKES)))
         for name, value in MISTAKES[mistake].items():
             setattr(dataset, name, value)
         _save(dataset, path)
-        return Case(mistake, read, lambda _: False, path.name)
+        return Case(mistake, read, lambda _: False, (path.name,))
     if draw < 0.75:
         name = str(rng.choice(list(REQUIRED)))
         _save(dataset, path)
         tag = REQUIRED[name]
         path.write_bytes(path.read_bytes().replace(tag, bytes([tag[0] + 1]) + tag[1:], 1))
-        return Case(f"without {name}", read, partial(_is_right, expected, True), path.name)
+        return Case(f"without {name}", read, partial(_is_right, expected, True), (path.name,))
     _save(dataset, path)
     damage = str(rng.choice(list(DAMAGES)))
     path.write_bytes(DAMAGES[damage](path.read_bytes(), rng))
-    return Case(damage, read, partial(_is_right, expected, damage == "cut off"), path.name)
+    return Case(damage, read, partial(_is_right, expected, damage == "cut off"), (path.name,))
 
 
 def _is_right(expected: NDArray, judged: bool, read: Any) -> bool | None:

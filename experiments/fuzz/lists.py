@@ -41,7 +41,7 @@ def labels_case(rng: Generator, folder: Path) -> Case:
         parts = CovidX(folder, num_workers=0, val_split_mode="none").parts
         return {Path(row.image_path).name: (row.group, row.split) for row in parts.itertuples()}
 
-    return Case(change, read, partial(_judge, {**rows, **tests}, can_be_right, change), str(folder))
+    return Case(change, read, partial(_judge, {**rows, **tests}, can_be_right, change), (str(folder), "CovidX"))
 
 
 def split_case(rng: Generator, folder: Path) -> Case:
@@ -62,7 +62,7 @@ def split_case(rng: Generator, folder: Path) -> Case:
         parts = HyperKvasir(folder, split_file=path, num_workers=0).parts
         return {Path(row.image_path).name: (row.split,) for row in parts.itertuples()}
 
-    return Case(change, read, partial(_judge, {**rows, **polyps}, can_be_right, change), str(folder))
+    return Case(change, read, partial(_judge, {**rows, **polyps}, can_be_right, change), (str(folder), "HyperKvasir"))
 
 
 def _frames(folder: Path, names: Sequence[str] | dict[str, Any], first: int = 0) -> None:

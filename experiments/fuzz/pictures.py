@@ -32,10 +32,9 @@ def image_case(rng: Generator, folder: Path) -> Case:
     name, write = _choose(IMAGES, rng)
     path, expected = write(rng, folder)
     if rng.random() < 0.5:
-        return Case(name, partial(read_image, path), partial(_is_image, expected, True), path.name)
-    damage = _damage(rng, path)
-    judged = damage != "zeros" and (damage == "cut off" or path.suffix == ".png")
-    return Case(f"{name}, {damage}", partial(read_image, path), partial(_is_image, expected, judged), path.name)
+        return Case(name, partial(read_image, path), partial(_is_image, expected, True), (path.name,))
+    damage, judged = _damage(rng, path)
+    return Case(f"{name}, {damage}", partial(read_image, path), partial(_is_image, expected, judged), (path.name,))
 
 
 def mask_case(rng: Generator, folder: Path) -> Case:
@@ -46,13 +45,12 @@ def mask_case(rng: Generator, folder: Path) -> Case:
     draw = rng.random()
     if draw < 0.1:
         read = partial(read_mask, path, (size[0] + 1, size[1]), "image.png")
-        return Case(f"{name}, of another size", read, lambda _: False, path.name)
+        return Case(f"{name}, of another size", read, lambda _: False, (path.name,))
     read = partial(read_mask, path, size, "image.png")
     if draw < 0.6:
-        return Case(name, read, partial(_is_mask, expected, True), path.name)
-    damage = _damage(rng, path)
-    judged = damage != "zeros" and (damage == "cut off" or path.suffix == ".png")
-    return Case(f"{name}, {damage}", read, partial(_is_mask, expected, judged), path.name)
+        return Case(name, read, partial(_is_mask, expected, True), (path.name,))
+    damage, judged = _damage(rng, path)
+    return Case(f"{name}, {damage}", read, partial(_is_mask, expected, judged), (path.name,))
 
 
 def _is_image(expected: NDArray, judged: bool, read: Any) -> bool | None:
@@ -75,11 +73,12 @@ def _choose(table: dict[str, Any], rng: Generator) -> tuple[str, Any]:
     return list(table.items())[rng.integers(len(table))]
 
 
-def _damage(rng: Generator, path: Path) -> str:
-    """Damage a file; what was done."""
+def _damage(rng: Generator, path: Path) -> tuple[str, bool]:
+    """Damage a file; what was done, and whether a reader can see it: a PNG has checksums, and an end is missed."""
     name, damage = _choose(DAMAGES, rng)
-    path.write_bytes(damage(path.read_bytes(), rng))
-    return name
+    data = path.read_bytes()
+    path.write_bytes(damage(data, rng))
+    return name, name == "cut off" or data.startswith(b"\x89PNG")
 
 
 def _size(rng: Generator) -> tuple[int, int]:

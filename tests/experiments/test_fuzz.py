@@ -46,7 +46,7 @@ def fail(error):
     ],
 )
 def test_outcomes(read, judge, expected):
-    assert outcome_of(Case("none", read, judge, "a.png"), limit=0.2)[0] == expected
+    assert outcome_of(Case("none", read, judge, ("a.png",)), limit=0.2)[0] == expected
 
 
 def test_the_table_counts(tmp_path):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -44,7 +44,7 @@ def _check_parts(name: str, samples: DataFrame) -> None:
 
 def _check_no_image_twice(name: str, samples: DataFrame) -> None:
     tested = samples["split"] == Split.TEST.value
-    pairs = list(_same_files(samples.loc[~tested, "image_path"], samples.loc[tested, "image_path"]))
+    pairs = _same_files(samples.loc[~tested, "image_path"], samples.loc[tested, "image_path"])
     if pairs:
         other, test = pairs[0]
         msg = (
@@ -54,17 +54,16 @@ def _check_no_image_twice(name: str, samples: DataFrame) -> None:
         raise DatasetError(msg)
 
 
-def _same_files(first: Iterable[str], second: Iterable[str]) -> Iterable[tuple[str, str]]:
-    """Pairs of a file of each list with the same bytes; only files of one size are read."""
-    by_size = defaultdict(list)
-    for path in first:
-        by_size[_size(path)].append(path)
-    for path in second:
-        alike = by_size.get(size, []) if (size := _size(path)) else []
-        block = _middle(path, size) if alike else b""
-        for other in alike:
-            if _middle(other, size) == block and Path(other).read_bytes() == Path(path).read_bytes():
-                yield other, path
+def _same_files(first: Iterable[str], second: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of a file of each list with the same bytes. Few files are read whole: those alike in size and middle."""
+    ours: dict[str, tuple] = dict.fromkeys(first, ())
+    theirs: dict[str, tuple] = dict.fromkeys(second, ())
+    for measure in (_size, _middle, _digest):
+        ours, theirs = ({path: (*key, measure(path)) for path, key in files.items()} for files in (ours, theirs))
+        shared = {key for key in set(ours.values()) & set(theirs.values()) if key[0]}
+        ours, theirs = ({path: key for path, key in files.items() if key in shared} for files in (ours, theirs))
+    twin_of = {key: path for path, key in ours.items()}
+    return [(twin_of[key], path) for path, key in theirs.items()]
 
 
 def _size(path: str) -> int:
@@ -75,10 +74,14 @@ def _size(path: str) -> int:
         return 0
 
 
-def _middle(path: str, size: int) -> bytes:
+def _middle(path: str) -> bytes:
     with Path(path).open("rb") as file:
-        file.seek(size // 2)
+        file.seek(_size(path) // 2)
         return file.read(BLOCK)
+
+
+def _digest(path: str) -> bytes:
+    return hashlib.sha256(Path(path).read_bytes()).digest()
 
 
 def _warn_of_missing_class(name: str, samples: DataFrame) -> None:
