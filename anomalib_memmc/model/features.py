@@ -1,6 +1,7 @@
 """Features of a frozen pretrained network, on a grid of places (not in the paper)."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import timm
 import torch
@@ -53,8 +54,8 @@ class FrozenFeatures(nn.Module):
         with torch.no_grad():
             found = self.extractor.eval()(torch.zeros(1, 3, *image_size))
         if missing := [layer for layer in self.layers if layer not in found]:
-            known = ", ".join(timm.create_model(backbone, features_only=True).feature_info.module_name())
-            msg = f"{backbone} has no layer {', '.join(missing)}; its layers are {known}."
+            known = cast(Any, timm.create_model(backbone, features_only=True)).feature_info.module_name()
+            msg = f"{backbone} has no layer {', '.join(missing)}; its layers are {', '.join(known)}."
             raise ValueError(msg)
         shapes = [found[layer].shape for layer in self.layers]
         self.grid = grid or (max(shape[2] for shape in shapes), max(shape[3] for shape in shapes))

@@ -266,7 +266,7 @@ class NormalQuantilePostProcessor(PostProcessor):
         if self.field_of_view is None or batch.anomaly_map is None:
             return None
         transform = getattr(getattr(pl_module, "pre_processor", None), "transform", None)
-        return find_tissue(self.field_of_view, batch.image, batch.anomaly_map, transform)
+        return find_tissue(self.field_of_view, cast(Tensor, batch.image), batch.anomaly_map, transform)
 
     @property
     def normalized_image_threshold(self) -> Tensor:
