@@ -55,7 +55,7 @@ def test_ablations_parse_on_top_of_a_preset(path):
 def test_command_line_puts_an_ablation_and_options_on_top_of_a_preset(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     files = ["--config", str(CONFIGS / "cpu" / "folder.yaml"), "--config", str(CONFIGS / "ablation" / "mae.yaml")]
-    options = ["--model.init_args.mask_ratio", "0.5", "--data.init_args.root", "DIR"]
+    options = ["--model.init_args.scorer.init_args.num_masks", "4", "--data.init_args.root", "DIR"]
     with pytest.raises(SystemExit) as exit_:
         cli.main(["fit", "--model", "anomalib_memmc.MemMCMAE", *files, *options, "--print_config"])
     assert exit_.value.code == 0
@@ -67,9 +67,8 @@ def test_command_line_puts_an_ablation_and_options_on_top_of_a_preset(tmp_path, 
         192,
         1,
     )
-    assert model["mask_ratio"] == 0.5
-    errors = model["scorer"]["init_args"]["scorers"][0]["init_args"]
-    assert (errors["num_masks"], errors["cell_size"], errors["error_map"]["init_args"]["scale"]) == (8, 4, 2)
+    scorer = model["scorer"]["init_args"]
+    assert (scorer["num_masks"], scorer["cell_size"], scorer["error_map"]["init_args"]["scale"]) == (4, 4, 2)
     assert (data["root"], data["normal_dir"], data["train_batch_size"]) == ("DIR", "train/NORMAL", 32)
     assert (config["trainer"]["max_epochs"], config["trainer"]["precision"]) == (30, "32-true")
 
