@@ -40,7 +40,7 @@ def test_differences_stand_with_their_errors(folder, capsys):
 
 
 def test_one_stratum_against_all_normal_images(capsys):
-    assert main(["compare", str(RUNS / "nih-cxr"), "MemMC-MAE", "MAE", "--stratum", "positive/nih"]) == 0
+    assert main(["compare", str(RUNS / "errors-nih-cxr"), "MemMC-MAE", "MAE", "--stratum", "positive/nih"]) == 0
     printed = capsys.readouterr().out
     assert "62 anomalous images of positive/nih against 60 normal ones" in printed
     assert "| AUROC | 0.735 ± 0.046 | 0.648 ± 0.048 | +0.087 ± 0.027 | 3720 |" in printed
@@ -51,7 +51,7 @@ def test_one_stratum_against_all_normal_images(capsys):
     ("model", "auroc"), [("MemMC-MAE", 0.536), ("MAE", 0.552), ("MAE+memory", 0.585), ("PaDiM", 0.645)]
 )
 def test_matched_auroc_of_the_published_runs(model, auroc):
-    table = Predictions(RUNS / "nih-cxr").of(f"{model}-seed0")
+    table = Predictions(RUNS / "errors-nih-cxr").of(f"{model}-seed0")
     table = table[(table["label"] == 0) | (table["stratum"] == "positive/nih")]
     result = matched_auroc(table["score"], table["label"], table["file_bytes"])
     assert (round(result.value, 3), result.pairs) == (auroc, 248)
