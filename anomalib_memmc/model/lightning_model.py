@@ -26,6 +26,7 @@ from torchvision.transforms.v2 import Normalize
 
 from anomalib_memmc.callbacks import FitFeatureTarget, FitScorer, PredictionTable, ReconstructionPictures
 from anomalib_memmc.configurable import build, plain
+from anomalib_memmc.memory.advice import SCORING, TRAINING, advice
 from anomalib_memmc.metrics import IoU, OracleIoU
 from anomalib_memmc.model.accumulation import ImageMean
 from anomalib_memmc.model.checkpoint import ARGUMENTS, require_same_network, require_same_scorer, saved_scorer
@@ -183,16 +184,22 @@ class MemMCMAE(AnomalibModule):
             The loss, weighted where several batches of different sizes make up a step.
 
         Raises:
-            RuntimeError: If the loss is not finite.
+            RuntimeError: If the loss is not finite, or the memory does not suffice.
         """
         del args, kwargs
         images = cast(Tensor, batch.image)
-        loss = self.model(images)
+        with advice(TRAINING):
+            loss = self.model(images)
         self._require_finite(loss)
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(images))
         self.log("lr", rate, prog_bar=True, batch_size=len(images))
         return loss * self._image_mean.weight(len(images))
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """As Lightning's, with advice where the memory does not suffice."""
+        with advice(TRAINING):
+            super().backward(loss, *args, **kwargs)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Make the gradients of the accumulated batches the mean over all their images."""
@@ -209,9 +216,15 @@ class MemMCMAE(AnomalibModule):
 
         Returns:
             The batch with ``pred_score`` and ``anomaly_map``.
+
+        Raises:
+            RuntimeError: If the memory does not suffice.
         """
         del args, kwargs
-        return batch.update(**self.model(batch.image)._asdict())
+        with advice(SCORING):
+            return batch.update(**self.model(batch.image)._asdict())
+
+    test_step = predict_step = validation_step
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW or Adam (betas 0.9, 0.95) with linear warm-up and cosine decay, both counted in steps.
