@@ -14,16 +14,18 @@ from anomalib_memmc.benchmark.compare import main as compare
 from anomalib_memmc.benchmark.figures import main as figures
 from anomalib_memmc.benchmark.shift_test import main as shift_test
 from anomalib_memmc.instantiation import constructor_errors
+from anomalib_memmc.memory.command import main as memory
 from anomalib_memmc.register import register
 
 TRACEBACK_VARIABLE = "MEMMC_TRACEBACK"
-COMMANDS = {"benchmark": benchmark, "compare": compare, "figures": figures, "shift-test": shift_test}
+COMMANDS = {"benchmark": benchmark, "compare": compare, "figures": figures, "memory": memory, "shift-test": shift_test}
 """The plugin's own commands; all others are anomalib's."""
 OWN_COMMANDS = """\
 Commands of anomalib-memmc (each has its own --help); below them those of anomalib:
   benchmark    Train and test several models with several seeds, and print one table.
   compare      Print the difference of two models of a benchmark, also among images that are alike.
   figures      Draw a finished benchmark.
+  memory       Print what a training step takes on a GPU, without one.
   shift-test   Test a checkpoint under harmless changes of acquisition.
 """
 
