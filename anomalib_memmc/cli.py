@@ -16,6 +16,7 @@ from anomalib_memmc.benchmark.figures import main as figures
 from anomalib_memmc.benchmark.shift_test import main as shift_test
 from anomalib_memmc.inspection.command import main as inspect
 from anomalib_memmc.instantiation import constructor_errors
+from anomalib_memmc.memory.command import main as memory
 from anomalib_memmc.register import register
 
 TRACEBACK_VARIABLE = "MEMMC_TRACEBACK"
@@ -25,6 +26,7 @@ COMMANDS = {
     "compare": compare,
     "figures": figures,
     "inspect": inspect,
+    "memory": memory,
     "shift-test": shift_test,
 }
 """The plugin's own commands; all others are anomalib's."""
@@ -34,8 +36,9 @@ Commands of anomalib-memmc (each has its own --help); below them those of anomal
   benchmark    Train and test several models with several seeds, and print one table.
   compare      Print the difference of two models of a benchmark, also among images that are alike.
   figures      Draw a finished benchmark.
-  shift-test   Test a checkpoint under harmless changes of acquisition.
   inspect      Measure what memory and encoder levels do in a checkpoint, and what is lost without them.
+  memory       Print what a training step takes on a GPU, without one.
+  shift-test   Test a checkpoint under harmless changes of acquisition.
 """
 
 

@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from anomalib_memmc.callbacks.normal_images import NormalImages
+from anomalib_memmc.memory.advice import SCORING, advice
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class FitScorer(Callback):
             return
         was_training = model.training
         model.eval()
-        with torch.no_grad(), trainer.precision_plugin.val_step_context():
+        with torch.no_grad(), trainer.precision_plugin.val_step_context(), advice(SCORING):
             model.scorer.fit(model.network, NormalImages(trainer, pl_module))
         model.scorer.is_fitted.fill_(True)
         model.train(was_training)

@@ -2,7 +2,6 @@
 
 import inspect
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -21,14 +20,17 @@ from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Normalize
 
 from anomalib_memmc.callbacks import FitFeatureTarget, FitScorer, PredictionTable, ReconstructionPictures
 from anomalib_memmc.configurable import build, plain
+from anomalib_memmc.memory.advice import SCORING, TRAINING, advice
 from anomalib_memmc.metrics import IoU, OracleIoU
+from anomalib_memmc.model.accumulation import ImageMean
 from anomalib_memmc.model.checkpoint import ARGUMENTS, require_same_network, require_same_scorer, saved_scorer
-from anomalib_memmc.model.optimizer import OptimizerName, make_optimizer, warmup_cosine
+from anomalib_memmc.model.optimizer import OptimizerName, count_steps, make_optimizer, warmup_cosine
 from anomalib_memmc.model.post_processor import NormalQuantilePostProcessor
 from anomalib_memmc.model.pre_processor import ResizePreProcessor
 from anomalib_memmc.model.pretrained import WeightReport, load_mae_weights
@@ -112,6 +114,7 @@ class MemMCMAE(AnomalibModule):
         self.warmup_epochs = warmup_epochs
         self.seed = seed
         self.picture_every = picture_every
+        self._image_mean = ImageMean()
         self._save_arguments()
         if pretrained is not None:
             self.load_mae_weights(pretrained)
@@ -167,6 +170,7 @@ class MemMCMAE(AnomalibModule):
 
     def on_train_start(self) -> None:
         """Seed batches, augmentations and masks, where a seed was given: anew for each process and resumed epoch."""
+        self._image_mean.restart()
         if self.seed is not None:
             seed_everything(self.seed + self.global_rank + 10_007 * self.current_epoch, workers=True)
 
@@ -194,19 +198,30 @@ class MemMCMAE(AnomalibModule):
             **kwargs: Unused.
 
         Returns:
-            The loss.
+            The loss, weighted where several batches of different sizes make up a step.
 
         Raises:
-            RuntimeError: If the loss is not finite.
+            RuntimeError: If the loss is not finite, or the memory does not suffice.
         """
         del args, kwargs
         images = cast(Tensor, batch.image)
-        loss = self.model(images)
+        with advice(TRAINING):
+            loss = self.model(images)
         self._require_finite(loss)
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(images))
         self.log("lr", rate, prog_bar=True, batch_size=len(images))
-        return loss
+        return loss * self._image_mean.weight(len(images))
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """As Lightning's, with advice where the memory does not suffice."""
+        with advice(TRAINING):
+            super().backward(loss, *args, **kwargs)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Make the gradients of the accumulated batches the mean over all their images."""
+        del optimizer
+        self._image_mean.finish(self.parameters(), self.trainer.accumulate_grad_batches)
 
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """Score a batch.
@@ -218,9 +233,15 @@ class MemMCMAE(AnomalibModule):
 
         Returns:
             The batch with ``pred_score`` and ``anomaly_map``.
+
+        Raises:
+            RuntimeError: If the memory does not suffice.
         """
         del args, kwargs
-        return batch.update(**self.model(batch.image)._asdict())
+        with advice(SCORING):
+            return batch.update(**self.model(batch.image)._asdict())
+
+    test_step = predict_step = validation_step
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW or Adam (betas 0.9, 0.95) with linear warm-up and cosine decay, both counted in steps.
@@ -231,7 +252,7 @@ class MemMCMAE(AnomalibModule):
         Raises:
             ValueError: If the number of steps is unknown because training has no end.
         """
-        total, warmup = self._steps()
+        total, warmup = count_steps(self.trainer, self.warmup_epochs)
         optimizer = make_optimizer(
             self.model, self.model.no_weight_decay(), self.optimizer, self._peak_lr(), self.weight_decay
         )
@@ -328,15 +349,6 @@ class MemMCMAE(AnomalibModule):
         return (
             self.lr * batch_size * self.trainer.accumulate_grad_batches * self.trainer.world_size / _BATCH_OF_LINEAR_LR
         )
-
-    def _steps(self) -> tuple[int, int]:
-        """Optimizer steps of the whole training and of its warm-up."""
-        total = self.trainer.estimated_stepping_batches
-        if not math.isfinite(total):
-            msg = "The cosine schedule needs an end: set max_epochs of the model, or trainer.max_epochs or max_steps."
-            raise ValueError(msg)
-        steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
-        return int(total), min(round(self.warmup_epochs * steps_per_epoch), int(total) // 2)
 
 
 def _reject_normalize(pre_processor: nn.Module | None) -> None:

@@ -1,7 +1,9 @@
 """Optimizer and schedule, both torch's; only which parameters decay, and how the two phases join, is said here."""
 
+import math
 from typing import Any, Literal
 
+from lightning.pytorch import Trainer
 from torch import nn, optim
 
 OptimizerName = Literal["adamw", "adam"]
@@ -38,3 +40,29 @@ def warmup_cosine(optimizer: optim.Optimizer, warmup: int, total: int) -> optim.
         return cosine
     linear = optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup)
     return optim.lr_scheduler.SequentialLR(optimizer, [linear, cosine], milestones=[warmup])
+
+
+def count_steps(trainer: Trainer, warmup_epochs: float) -> tuple[int, int]:
+    """Steps of the optimizer: several batches that are accumulated are one step, as are those left over in an epoch.
+
+    Args:
+        trainer: The trainer, with its data.
+        warmup_epochs: Epochs of warm-up.
+
+    Returns:
+        Steps of the whole training, and of its warm-up, at most half of them.
+
+    Raises:
+        ValueError: If training has no end, or epochs have none.
+    """
+    total = trainer.estimated_stepping_batches
+    if not math.isfinite(total):
+        msg = "The cosine schedule needs an end: set max_epochs of the model, or trainer.max_epochs or max_steps."
+        raise ValueError(msg)
+    if trainer.train_dataloader is None:  # where max_steps alone ends the training, Lightning has not looked at it yet
+        trainer.fit_loop.setup_data()
+    if not math.isfinite(trainer.num_training_batches):
+        msg = "Warm-up is counted in epochs, and the training data has no length: set trainer.limit_train_batches."
+        raise ValueError(msg)
+    steps_per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+    return int(total), min(round(warmup_epochs * steps_per_epoch), int(total) // 2)

@@ -19,6 +19,11 @@ def _split_heads(x: Tensor, num_heads: int) -> Tensor:
     return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
 
 
+def _one_by_one(x: Tensor) -> bool:
+    """Whether levels take turns: on a CPU. Not in an export, whose loop would be a huge graph."""
+    return x.device.type == "cpu" and not torch.compiler.is_exporting()
+
+
 def _attend(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
     """Multi-head attention of projected tokens: (B, N, D), (B, K, D), (B, K, D) -> (B, N, D)."""
     query, key, value = (_split_heads(x, num_heads) for x in (query, key, value))
@@ -141,8 +146,7 @@ class MultiLevelCrossAttention(nn.Module):
             Fused tokens (B, N, D).
         """
         num_levels = levels.shape[0]
-        one_by_one = x.device.type == "cpu" and not torch.compiler.is_exporting()  # an exported loop is a huge graph
-        at_once = 1 if one_by_one else num_levels
+        at_once = 1 if _one_by_one(x) else num_levels
         query, key_value = self.query(x), self.key_value(levels)
         of_self, of_context = self.gate_weight.chunk(2, dim=1)
         fused = torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))

@@ -1,0 +1,1 @@
+"""Memory of training: what a step takes, before it is tried, and advice where it did not fit."""
