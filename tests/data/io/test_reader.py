@@ -202,6 +202,16 @@ def test_a_truncated_file_is_named(tmp_path: Path, suffix: str) -> None:
         read_image(path)
 
 
+def test_a_png_that_ends_in_zeros_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 8, (16, 24)).astype(np.uint8)).save(path)
+    data = path.read_bytes()
+    for end in range(60, data.index(b"IEND"), 2):  # at some of them Pillow takes the zeros for pixels
+        path.write_bytes(data[:end] + bytes(len(data) - end))
+        with pytest.raises(ImageReadError, match=r"a\.png.*copy it again"):
+            read_image(path)
+
+
 def test_no_image_and_no_file_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "empty.jpg").touch()
