@@ -36,6 +36,7 @@ from anomalib_memmc.scoring import (
 from experiments.halves import first_half
 
 BATCH = 8
+PRESET_MASKS = ReconstructionScorer(num_masks=8, mask_sampler="complementary")
 ERROR_MAPS: dict[str, ErrorMap] = {
     "MS-SSIM": MSSSIMMap(),
     "structure, scale 1": StructureMap(1),
@@ -107,8 +108,12 @@ def main() -> None:
             print(f"{name:<20} {score:<28} {numbers}", flush=True)
 
 
-def masks_of(scorer: MaskedScorer, number: int | None, sampler: str | None) -> dict[str, Any]:
-    """The masks of a job's scorer as arguments of another, with another number or sampler where asked for."""
+def masks_of(scorer: Scorer, number: int | None, sampler: str | None) -> dict[str, Any]:
+    """The masks of a job's scorer as arguments of another, with another number or sampler where asked for.
+
+    Of a fusion they are those of the first scorer of reconstructions, or the presets' where there is none.
+    """
+    scorer = next((part for part in scorer.modules() if isinstance(part, MaskedScorer)), PRESET_MASKS)
     return {
         "num_masks": number or scorer.num_masks,
         "mask_sampler": sampler or scorer.mask_sampler,

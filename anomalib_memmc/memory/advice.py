@@ -13,7 +13,7 @@ TRAINING = (
 )
 SCORING = (
     "Out of memory in scoring. Lower chunk_size, the masked views that a scorer of reconstructions takes at once "
-    "(--model.init_args.scorer.init_args.chunk_size 10), or --data.init_args.eval_batch_size."
+    "(--model.init_args.scorer.init_args.chunk_size 10). For other scorers lower --data.init_args.eval_batch_size."
 )
 
 

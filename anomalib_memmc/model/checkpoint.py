@@ -13,7 +13,14 @@ from anomalib_memmc.scoring.base import Scorer
 
 logger = logging.getLogger(__name__)
 
-_COMPUTATION = ("cross_residual", "decoder_heads", "encoder_heads", "multi_level", "normalize")  # no shape shows these
+_COMPUTATION = (
+    "cross_residual",
+    "decoder_heads",
+    "encoder_heads",
+    "feature_target",
+    "multi_level",
+    "normalize",
+)  # no shape shows these
 
 
 ARGUMENTS = "memmc_arguments"

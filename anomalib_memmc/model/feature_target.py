@@ -90,9 +90,10 @@ class FeatureTarget(Configurable, nn.Module):
             RuntimeError: If the weights cannot be had.
         """
         self.features.load_weights()
-        count, total, squares = 0, torch.zeros_like(self.mean[0]).double(), torch.zeros_like(self.mean[0]).double()
+        zeros = torch.zeros_like(self.mean[0], device="cpu").double()
+        count, total, squares = 0, zeros, zeros
         for images in batches:
-            found = self.features(images).double()
+            found = self.features(images).cpu().double()  # not every GPU has float64
             count, total, squares = count + len(found), total + found.sum(dim=0), squares + found.square().sum(dim=0)
         if count == 0:
             msg = "The features of normal images cannot be learnt: there are no normal training images."

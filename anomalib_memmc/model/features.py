@@ -22,7 +22,8 @@ class FrozenFeatures(nn.Module):
     ones, once, and they are in every checkpoint from then on.
 
     Args:
-        backbone: A model of timm.
+        backbone: A model of timm. It is given pixels standardised by ImageNet's mean and spread, as anomalib's
+            detectors give them, also where timm's own training used others.
         layers: Its layers, as anomalib's PaDiM names them, at least one.
         image_size: Height and width of the images in pixels.
         grid: Rows and columns of the places; None takes those of the finest layer. Finer layers are averaged, coarser
@@ -99,7 +100,7 @@ class FrozenFeatures(nn.Module):
 
     def _load(self) -> None:
         """From the pip package where it has them, else from timm."""
-        if self.backbone != lite0.BACKBONE or not lite0.is_installed():
+        if self.backbone.partition(".")[0] != lite0.BACKBONE or not lite0.is_installed():
             pretrained = TimmFeatureExtractor(self.backbone, self.layers, pre_trained=True)
             self.extractor.load_state_dict(pretrained.state_dict())
             return

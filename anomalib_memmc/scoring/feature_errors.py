@@ -56,7 +56,8 @@ class FeatureErrorScorer(PlaceScorer):
         """Errors of every place's features, in standard deviations of normal features: (B, N, D), float32."""
         assert network.feature_target is not None
         predicted = network.feature_values(network.predict(images, self.visible, self.hidden)).float()  # (B, M, K, F)
-        index = self.hidden.flatten()[None, :, None].expand(len(predicted), -1, predicted.shape[-1])
-        total = predicted.new_zeros(len(predicted), network.num_patches, predicted.shape[-1])
+        batch, values = images.shape[0], predicted.shape[-1]  # len() would fix an exported batch
+        index = self.hidden.flatten()[None, :, None].expand(batch, -1, values)
+        total = predicted.new_zeros(batch, network.num_patches, values)
         total = total.scatter_add(1, index, predicted.flatten(1, 2))
         return network.feature_target.places(network.feature_target(images) - total / self.counts)

@@ -53,6 +53,7 @@ class PlaceGaussians(nn.Module):
         if len(features) < 2:
             msg = f"At least 2 normal training images are needed, got {len(features)}."
             raise ValueError(msg)
+        features = features.cpu()  # not every GPU has float64
         mean = features.double().mean(dim=0)
         self.mean.copy_(mean)
         deviations = features.transpose(0, 1)
