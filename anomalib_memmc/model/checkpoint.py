@@ -13,14 +13,14 @@ from anomalib_memmc.scoring.base import Scorer
 
 logger = logging.getLogger(__name__)
 
-_COMPUTATION = (
+_COMPUTATION = (  # no shape shows these
     "cross_residual",
     "decoder_heads",
     "encoder_heads",
     "feature_target",
     "multi_level",
     "normalize",
-)  # no shape shows these
+)
 
 
 ARGUMENTS = "memmc_arguments"
@@ -78,7 +78,7 @@ def require_same_scorer(checkpoint: Mapping[str, Any], model: MemMCMAEModel, mas
         return
     theirs = {**_flat(saved.config()), "mask_ratio of training": saved_arguments(checkpoint).get("mask_ratio")}
     asked = {**_flat(model.scorer.config()), "mask_ratio of training": mask_ratio}
-    differing = _differences(theirs, asked, ignored=model.scorer.costless)
+    differing = _differences(theirs, asked, ignored=_costless(model.scorer))
     described = "; ".join(differing.values())
     if set(differing) - model.scorer.unlearnt and (saved.learns or model.scorer.learns):
         msg = (
@@ -100,9 +100,25 @@ def _differences(theirs: Mapping[str, Any], here: Mapping[str, Any], ignored: fr
     return {name: f"{name}={theirs[name]!r} (here {here[name]!r})" for name in names if theirs[name] != here[name]}
 
 
-def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A component's configuration as one level of arguments."""
-    return {"scorer": config["class_path"], **config["init_args"]}
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A scorer's configuration as one level of arguments; those of a fusion's scorers as ``scorers.0.num_masks``."""
+    flat = {f"{prefix}scorer": config["class_path"]}
+    for name, value in config["init_args"].items():
+        if name != "scorers":
+            flat[f"{prefix}{name}"] = value
+            continue
+        flat[f"{prefix}scorers"] = [part["class_path"] for part in value]
+        for index, part in enumerate(value):
+            flat |= _flat(part, f"{prefix}scorers.{index}.")
+    return flat
+
+
+def _costless(scorer: Scorer, prefix: str = "") -> set[str]:
+    """The arguments of a scorer, and of a fusion's scorers, that change no score."""
+    names = {f"{prefix}{name}" for name in scorer.costless}
+    for index, part in enumerate(getattr(scorer, "scorers", ())):
+        names |= _costless(part, f"{prefix}scorers.{index}.")
+    return names
 
 
 def _shapes(state: Mapping[str, Tensor], prefix: str = "") -> dict[str, torch.Size]:

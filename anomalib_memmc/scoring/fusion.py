@@ -1,6 +1,7 @@
 """Several scores as one (not in the paper)."""
 
 from collections.abc import Iterable, Iterator
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ class FusedScorer(Scorer):
         ValueError: If there is no scorer, or the weights do not fit.
     """
 
+    unlearnt: ClassVar[frozenset[str]] = frozenset({"weights", "map_weights"})
     centre: Tensor
     spread: Tensor
     map_centre: Tensor
