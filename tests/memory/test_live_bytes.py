@@ -1,8 +1,8 @@
 """The counter of live bytes, beside a library's."""
 
+import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.distributed._tools.mem_tracker import MemTracker
 
 from anomalib_memmc.memory.live_bytes import LiveBytes
 
@@ -24,6 +24,8 @@ def test_storages_count_once_and_until_they_are_freed():
 
 
 def test_it_finds_what_the_tracker_of_torch_finds():
+    mem_tracker = pytest.importorskip("torch.distributed._tools.mem_tracker")
+
     def step():
         with torch.autocast("cpu", torch.bfloat16):
             loss = model(images).square().mean()
@@ -32,7 +34,7 @@ def test_it_finds_what_the_tracker_of_torch_finds():
     with FakeTensorMode():
         model = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.GELU(), torch.nn.LayerNorm(128))
         images = torch.empty(32, 64)
-        reference = MemTracker()
+        reference = mem_tracker.MemTracker()
         reference.track_external(model, images)
         with reference:
             step()
