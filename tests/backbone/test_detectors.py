@@ -37,7 +37,7 @@ def test_fit_test_and_load(detector, arguments, backbone, trained, tmp_path):
     assert 0 <= metrics["image_AUROC"] <= 1
     assert 0 <= metrics["pixel_AUROC"] <= 1
     path = engine.trainer.checkpoint_callback.best_model_path
-    loaded = detector.load_from_checkpoint(path, weights_only=False).eval()  # PatchCore keeps an enum among its arguments
+    loaded = detector.load_from_checkpoint(path, weights_only=False).eval()  # PatchCore's holds an enum
     images = loaded.pre_processor.transform(torch.rand(2, 3, 40, 40))
     with torch.no_grad():
         torch.testing.assert_close(loaded.model(images), model.eval().model(images))
