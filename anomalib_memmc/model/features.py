@@ -6,13 +6,11 @@ from typing import Any, cast
 import timm
 import torch
 from anomalib.models.components.feature_extractors import TimmFeatureExtractor
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torch.nn import functional
 
 from anomalib_memmc.model import lite0
-
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
 
 
 class FrozenFeatures(nn.Module):
@@ -62,8 +60,8 @@ class FrozenFeatures(nn.Module):
         self.grid = grid or (max(shape[2] for shape in shapes), max(shape[3] for shape in shapes))
         self.width = sum(shape[1] for shape in shapes)
         self.register_buffer("has_weights", torch.tensor(not pre_trained))
-        self.register_buffer("pixel_mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_mean", torch.tensor(IMAGENET_DEFAULT_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(IMAGENET_DEFAULT_STD).view(3, 1, 1), persistent=False)
 
     def train(self, mode: bool = True) -> "FrozenFeatures":
         """The frozen network stays in evaluation mode."""

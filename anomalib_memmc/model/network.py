@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from anomalib_memmc.configurable import Configurable, build
@@ -15,8 +16,6 @@ from anomalib_memmc.model.layers.positions import sincos_positions
 
 Normalize = Literal["none", "imagenet"]
 
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
 _UNDECAYED = ("memory_key", "memory_value", "cls_token", "mask_token", "gate_bias")  # besides biases, norms and skips
 
 
@@ -305,4 +304,4 @@ def _pixel_statistics(normalize: str, channels: int) -> tuple[Tensor, Tensor]:
     if channels != 3:
         msg = f"normalize='imagenet' needs in_channels=3, got {channels}."
         raise ValueError(msg)
-    return torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), torch.tensor(_IMAGENET_STD).view(3, 1, 1)
+    return torch.tensor(IMAGENET_DEFAULT_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_DEFAULT_STD).view(3, 1, 1)
