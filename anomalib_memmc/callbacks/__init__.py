@@ -1,8 +1,21 @@
-"""Lightning callbacks: the scorer learns, predictions are tabulated, reconstructions drawn."""
+"""Lightning callbacks: what happens around training, tests and predictions, in one process or several."""
 
+from anomalib_memmc.callbacks.every_image_once import EveryImageOnce
 from anomalib_memmc.callbacks.fit_feature_target import FitFeatureTarget
 from anomalib_memmc.callbacks.fit_scorer import FitScorer
+from anomalib_memmc.callbacks.keep_no_predictions import KeepNoPredictions
+from anomalib_memmc.callbacks.one_folder import OneFolder
 from anomalib_memmc.callbacks.predictions import PredictionTable
 from anomalib_memmc.callbacks.reconstructions import ReconstructionPictures
+from anomalib_memmc.callbacks.require_finite import RequireFinite
 
-__all__ = ["FitFeatureTarget", "FitScorer", "PredictionTable", "ReconstructionPictures"]
+__all__ = [
+    "EveryImageOnce",
+    "FitFeatureTarget",
+    "FitScorer",
+    "KeepNoPredictions",
+    "OneFolder",
+    "PredictionTable",
+    "ReconstructionPictures",
+    "RequireFinite",
+]

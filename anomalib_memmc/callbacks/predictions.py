@@ -2,6 +2,7 @@
 
 import logging
 import os
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from lightning.pytorch import Callback
 from rich.console import Console
 
 from anomalib_memmc.data.io.text import printable
+from anomalib_memmc.gathering import gather_objects
 from anomalib_memmc.metrics.conformal import p_values, percentiles
 from anomalib_memmc.reporting.baselines import MEASURES, aspect_ratio, file_bytes
 from anomalib_memmc.reporting.comparisons import compare, judged
@@ -19,6 +21,9 @@ from anomalib_memmc.reporting.false_alarms import false_alarms
 from anomalib_memmc.reporting.summary import clamped_auroc, render
 
 logger = logging.getLogger(__name__)
+
+_LOADER = "loader"
+"""Column of a row for which loader the image came from, until the rows are in order."""
 
 
 class PredictionTable(Callback):
@@ -62,7 +67,7 @@ class PredictionTable(Callback):
         self.baselines = baselines
         self.max_rows = max_rows
         self._rows: list[dict[str, Any]] = []
-        self._pending: tuple[Any, torch.Tensor | None] | None = None
+        self._pending: tuple[Any, torch.Tensor | None, int] | None = None
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start an empty table."""
@@ -83,10 +88,10 @@ class PredictionTable(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Note a batch; it is read once the callbacks after this one, post-processing among them, are done with it."""
-        del batch, batch_idx, dataloader_idx
+        del batch, batch_idx
         self._flush()
         raw = _scores(outputs) if self._is_before_post_processor(trainer, pl_module) else None
-        self._pending = (outputs, raw)
+        self._pending = (outputs, raw, dataloader_idx)
 
     def on_predict_batch_end(
         self,
@@ -122,7 +127,7 @@ class PredictionTable(Callback):
         """Turn the batch noted last into rows."""
         if self._pending is None:
             return
-        (batch, raw), self._pending = self._pending, None
+        (batch, raw, loader), self._pending = self._pending, None
         scores = _scores(batch)
         if scores is None:
             return
@@ -131,6 +136,7 @@ class PredictionTable(Callback):
             "gt_label": _integers(getattr(batch, "gt_label", None), len(scores)),
             "pred_score": scores.tolist(),
             "pred_label": _integers(getattr(batch, "pred_label", None), len(scores)),
+            _LOADER: [loader] * len(scores),
         }
         if raw is not None:
             columns["raw_score"] = raw.tolist()
@@ -229,12 +235,13 @@ def _of_samples(trainer: Trainer, column: str) -> dict[str, str]:
 
 
 def _gathered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of all processes."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return rows
-    parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, rows)
-    return [row for part in parts for row in part]
+    """Rows of all processes in the data set's order: distributed samplers deal the images of a loader out in turn."""
+    placed = [
+        (row.pop(_LOADER), turn, rank, row)
+        for rank, part in enumerate(gather_objects(rows))
+        for turn, row in enumerate(part)
+    ]
+    return [row for *_, row in sorted(placed, key=itemgetter(0, 1, 2))]
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
+from anomalib_memmc.gathering import gather_objects
 from anomalib_memmc.model.tissue import post_process
 from anomalib_memmc.reporting.pictures import ReconstructionRow, draw_reconstructions, paste_hidden
 
@@ -74,8 +76,8 @@ class ReconstructionPictures(Callback):
         batch_idx: int,
     ) -> None:
         """Keep the first training images."""
-        del pl_module, outputs, batch_idx
-        if self.every_n_epochs and trainer.is_global_zero:
+        del trainer, pl_module, outputs, batch_idx
+        if self.every_n_epochs:
             self._training.offer(batch)
 
     def on_validation_batch_end(
@@ -89,18 +91,19 @@ class ReconstructionPictures(Callback):
     ) -> None:
         """Keep the first validation images, in the first full validation of a fit."""
         del pl_module, outputs, batch_idx, dataloader_idx
-        if self.every_n_epochs and trainer.is_global_zero and _is_fitting(trainer):
+        if self.every_n_epochs and _is_fitting(trainer):
             self._validation.offer(batch)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Settle on the validation images."""
         del pl_module
-        if _is_fitting(trainer):
+        if self.every_n_epochs and _is_fitting(trainer):
             self._validation.close()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw if it is time."""
-        self._training.close()
+        if self.every_n_epochs:
+            self._training.close()
         finished = trainer.current_epoch + 1
         due = self.every_n_epochs and (finished % self.every_n_epochs == 0 or finished == trainer.max_epochs)
         if due:
@@ -122,12 +125,12 @@ class ReconstructionPictures(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the first test images of both kinds."""
-        del pl_module, outputs, batch_idx, dataloader_idx
-        if trainer.is_global_zero:
-            self._test.offer(batch)
+        del trainer, pl_module, outputs, batch_idx, dataloader_idx
+        self._test.offer(batch)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the test images."""
+        self._test.close()
         self._draw(trainer, pl_module, self._test, "test.png", "test images")
         self._test = _Selection(self.num_images)
 
@@ -155,12 +158,13 @@ class ReconstructionPictures(Callback):
 
 
 class _Selection:
-    """The first images of a loader, kept by kind until both kinds can be chosen from."""
+    """The first images of a loader in the data set's order, kept by kind until both kinds can be chosen from."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.images: dict[bool | None, list[dict[str, Any]]] = {}
         self.closed = False
+        self._offered = 0
 
     def offer(self, batch: Any) -> None:
         """Take from a batch what is still missing."""
@@ -178,11 +182,19 @@ class _Selection:
                         "image": image[index].detach().as_subclass(torch.Tensor).cpu().clone(),
                         "anomalous": label,
                         "mask": None if mask is None else mask.cpu().clone(),
+                        "turn": self._offered + index,
                     }
                 )
+        self._offered += len(image)
 
     def close(self) -> None:
-        """Take no more."""
+        """Take no more, and put together what several processes took; distributed samplers deal images out in turn."""
+        if self.closed:
+            return
+        parts = gather_objects(self.images)
+        for label in {label: None for part in parts for label in part}:
+            kept = [(item["turn"], rank, item) for rank, part in enumerate(parts) for item in part.get(label, [])]
+            self.images[label] = [item for *_, item in sorted(kept, key=itemgetter(0, 1))[: self.size]]
         self.closed = bool(self.images)
 
     def chosen(self) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from anomalib_memmc.configurable import build
+from anomalib_memmc.model.finite import require_finite_weights
 from anomalib_memmc.model.torch_model import MemMCMAEModel
 from anomalib_memmc.scoring.base import Scorer
 
@@ -36,6 +37,21 @@ def saved_scorer(checkpoint: Mapping[str, Any]) -> Scorer | None:
     """The scorer that a checkpoint was made with, not fitted; None where it names none."""
     config = saved_arguments(checkpoint).get("scorer")
     return None if config is None else build(config, Scorer)
+
+
+def require_finite_checkpoint(checkpoint: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint whose network, or what its scorer has learnt, is NaN or infinite.
+
+    Thresholds may be NaN: they are before the first validation.
+
+    Args:
+        checkpoint: What ``torch.load`` gives.
+
+    Raises:
+        NotFiniteError: Naming the first tensor.
+    """
+    state = checkpoint.get("state_dict", {})
+    require_finite_weights({key: value for key, value in state.items() if key.startswith("model.")}, "The checkpoint")
 
 
 def require_same_network(checkpoint: Mapping[str, Any], model: MemMCMAEModel, arguments: Mapping[str, Any]) -> None:

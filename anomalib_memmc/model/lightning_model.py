@@ -24,12 +24,28 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Normalize
 
-from anomalib_memmc.callbacks import FitFeatureTarget, FitScorer, PredictionTable, ReconstructionPictures
+from anomalib_memmc.callbacks import (
+    EveryImageOnce,
+    FitFeatureTarget,
+    FitScorer,
+    KeepNoPredictions,
+    OneFolder,
+    PredictionTable,
+    ReconstructionPictures,
+    RequireFinite,
+)
 from anomalib_memmc.configurable import build, plain
 from anomalib_memmc.memory.advice import SCORING, TRAINING, advice
 from anomalib_memmc.metrics import IoU, OracleIoU
 from anomalib_memmc.model.accumulation import ImageMean
-from anomalib_memmc.model.checkpoint import ARGUMENTS, require_same_network, require_same_scorer, saved_scorer
+from anomalib_memmc.model.checkpoint import (
+    ARGUMENTS,
+    require_finite_checkpoint,
+    require_same_network,
+    require_same_scorer,
+    saved_scorer,
+)
+from anomalib_memmc.model.finite import require_finite_loss
 from anomalib_memmc.model.optimizer import OptimizerName, count_steps, make_optimizer, warmup_cosine
 from anomalib_memmc.model.post_processor import NormalQuantilePostProcessor
 from anomalib_memmc.model.pre_processor import ResizePreProcessor
@@ -207,7 +223,7 @@ class MemMCMAE(AnomalibModule):
         images = cast(Tensor, batch.image)
         with advice(TRAINING):
             loss = self.model(images)
-        self._require_finite(loss)
+        require_finite_loss(loss, self.global_step, self.current_epoch, self.lr)
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log("train_loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(images))
         self.log("lr", rate, prog_bar=True, batch_size=len(images))
@@ -260,8 +276,12 @@ class MemMCMAE(AnomalibModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_callbacks(self) -> Sequence[Callback]:
-        """The components that are callbacks, the table of predictions, pictures, and what fits target and scorer."""
-        callbacks = [  # the table first: it notes raw scores
+        """What runs around the model: the components that are callbacks, and those of ``anomalib_memmc.callbacks``."""
+        callbacks = [
+            OneFolder(),
+            EveryImageOnce(),
+            KeepNoPredictions(),
+            RequireFinite(),  # this and the table see raw scores
             PredictionTable(),
             *cast(Sequence[Callback], super().configure_callbacks()),
             FitFeatureTarget(),
@@ -282,8 +302,10 @@ class MemMCMAE(AnomalibModule):
 
         Raises:
             ValueError: If the weights do not fit, or what the scorer has learnt, naming the arguments that differ.
+            RuntimeError: If a weight is not finite.
         """
         require_same_network(checkpoint, self.model, dict(self.hparams))
+        require_finite_checkpoint(checkpoint)
         scorer = saved_scorer(checkpoint) if self.has_default_scorer else None
         if scorer is None:
             require_same_scorer(checkpoint, self.model, self.model.mask_ratio)
@@ -331,15 +353,6 @@ class MemMCMAE(AnomalibModule):
     def configure_visualizer(cls) -> ImageVisualizer:
         """Input, ground truth, and the map and the predicted mask over the input, as the data module cuts it."""
         return RegionVisualizer()
-
-    def _require_finite(self, loss: Tensor) -> None:
-        if not torch.isfinite(loss):
-            msg = (
-                f"The training loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}). "
-                f"Lower lr (now {self.lr}), train with --trainer.precision bf16-mixed or 32-true instead of fp16, "
-                "set --trainer.gradient_clip_val 1.0, or look for images with NaN pixels."
-            )
-            raise RuntimeError(msg)
 
     def _peak_lr(self) -> float:
         if self.lr_scaling == "absolute":

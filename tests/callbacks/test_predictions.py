@@ -145,7 +145,8 @@ def test_trouble_with_the_table_does_not_end_the_run(tmp_path, datamodule, monke
 
 def test_scores_come_from_the_map_where_there_are_none():
     table = PredictionTable(baselines=False)
-    table._pending = (ImageBatch(image=torch.zeros(2, 3, 4, 4), anomaly_map=torch.arange(32.0).view(2, 4, 4)), None)
+    batch = ImageBatch(image=torch.zeros(2, 3, 4, 4), anomaly_map=torch.arange(32.0).view(2, 4, 4))
+    table._pending = (batch, None, 0)
     table._flush()
     assert [row["pred_score"] for row in table._rows] == [15.0, 31.0]
 
