@@ -14,6 +14,7 @@ from anomalib_memmc.benchmark.command import main as benchmark
 from anomalib_memmc.benchmark.compare import main as compare
 from anomalib_memmc.benchmark.figures import main as figures
 from anomalib_memmc.benchmark.shift_test import main as shift_test
+from anomalib_memmc.callbacks.one_folder import folder_of_process
 from anomalib_memmc.inspection.command import main as inspect
 from anomalib_memmc.instantiation import constructor_errors
 from anomalib_memmc.memory.command import main as memory
@@ -60,6 +61,12 @@ class CLI(AnomalibCLI):
         """Build model, data and engine; an error is the one that a constructor raised."""
         with constructor_errors(self.parser):
             super().instantiate_classes()
+
+    def instantiate_engine(self) -> None:
+        """Build the engine; processes that start at the same time do not make the same folder."""
+        trainer = self._get(self.config_init, "trainer")
+        trainer["default_root_dir"] = folder_of_process(trainer.get("default_root_dir") or "results")
+        super().instantiate_engine()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -24,8 +24,8 @@ class KeepNoPredictions(Callback):
 
 def _is_run_by_a_command() -> bool:
     """Whether anomalib's command line is among the callers; it throws away what the engine returns."""
-    command_line = getattr(sys.modules.get("anomalib.cli"), "AnomalibCLI", None)
-    frame = inspect.currentframe() if command_line is not None else None
+    command_line = getattr(sys.modules.get("anomalib.cli"), "AnomalibCLI", ())  # not imported: nobody runs it
+    frame = inspect.currentframe()
     while frame is not None:
         if isinstance(frame.f_locals.get("self"), command_line):
             return True

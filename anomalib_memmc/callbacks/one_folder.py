@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
 
 class OneFolder(Callback):
@@ -25,17 +26,49 @@ class OneFolder(Callback):
         shared = Path(trainer.strategy.broadcast(str(own)))
         if own != shared:
             cast(Any, trainer)._default_root_dir = str(shared)  # Lightning offers no other way
-            if re.fullmatch(r"v\d+", own.name):
-                with suppress(OSError):  # only an empty folder can be removed
-                    own.rmdir()
+            if own.parent != shared.parent:
+                _link(own).unlink(missing_ok=True)
+            _remove_if_empty(own)
         trainer.strategy.barrier("one folder")
-        if trainer.is_global_zero and re.fullmatch(r"v\d+", shared.name):
-            _link_latest(shared)
+        if trainer.is_global_zero and _is_run(shared):
+            _mend(_link(shared), shared)
 
 
-def _link_latest(folder: Path) -> None:
-    """Point a link ``latest`` that leads nowhere to a run's folder."""
-    link = folder.with_name("latest")
+def folder_of_process(root: str | Path) -> Path:
+    """Where a process may make its run's folder without getting in the way of others that start at the same time.
+
+    Args:
+        root: Folder of all runs.
+
+    Returns:
+        ``root`` for the first process, or the only one; ``root/process-N`` for another that torchrun or SLURM started.
+    """
+    for environment in (TorchElasticEnvironment, SLURMEnvironment):
+        if environment.detect():
+            rank = environment().global_rank()
+            return Path(root) / f"process-{rank}" if rank > 0 else Path(root)
+    return Path(root)
+
+
+def _is_run(folder: Path) -> bool:
+    return re.fullmatch(r"v\d+", folder.name) is not None
+
+
+def _link(folder: Path) -> Path:
+    return folder.with_name("latest")
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Remove a run's folder and those that were made for it, as far as they are empty."""
+    if not _is_run(folder):
+        return
+    with suppress(OSError):  # only an empty folder can be removed
+        for empty in (folder, *folder.parents):
+            empty.rmdir()
+
+
+def _mend(link: Path, folder: Path) -> None:
+    """Point a link that leads nowhere to a run's folder."""
     if link.is_symlink() and not link.exists():
         link.unlink()
         link.symlink_to(folder, target_is_directory=True)

@@ -197,15 +197,22 @@ class PredictionTable(Callback):
                     f"AUROC after the model's post-processing: {clamped:.3f}. It ties scores; the tables use raw ones."
                 )
         elif table["gt_label"].notna().any():
-            console.print(
-                "No AUROC: it takes scored images of both classes, normal and anomalous. "
-                "One that the metrics tell of such a test, mostly 0, means nothing."
-            )
+            console.print(_why_no_auroc(table))
         normals = table[(table["gt_label"] == 0) & table["pred_label"].notna()]
         alarms = false_alarms(int(normals["pred_label"].sum()), len(normals), promise)
         if alarms is not None:
             console.print(str(alarms), style="bold" if alarms.beyond_chance else None)
         console.print(f"{len(table)} predictions: {path}", soft_wrap=True)
+
+
+def _why_no_auroc(table: pd.DataFrame) -> str:
+    """Why a table with labels allows no comparison."""
+    labels = judged(table)["label"]
+    found = "no image has a finite score" if labels.empty else f"all are {'anomalous' if labels.all() else 'normal'}"
+    return (
+        f"No AUROC: it takes images of both classes, and {found}. The metrics of MemMCMAE are nan where they are not "
+        "defined; those of anomalib are mostly 0 there, which means nothing."
+    )
 
 
 def _scores(batch: Any) -> torch.Tensor | None:

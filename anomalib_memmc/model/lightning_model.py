@@ -11,7 +11,7 @@ import torch
 from anomalib import LearningType
 from anomalib.data import Batch, InferenceBatch
 from anomalib.data.transforms.utils import extract_transforms_by_type
-from anomalib.metrics import AUPRO, AUROC, Evaluator, F1Score
+from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
@@ -36,7 +36,7 @@ from anomalib_memmc.callbacks import (
 )
 from anomalib_memmc.configurable import build, plain
 from anomalib_memmc.memory.advice import SCORING, TRAINING, advice
-from anomalib_memmc.metrics import IoU, OracleIoU
+from anomalib_memmc.metrics import AUROC, F1Score, IoU, OracleIoU, PixelAUPRO, PixelAUROC
 from anomalib_memmc.model.accumulation import ImageMean
 from anomalib_memmc.model.checkpoint import (
     ARGUMENTS,
@@ -335,14 +335,14 @@ class MemMCMAE(AnomalibModule):
 
     @staticmethod
     def configure_evaluator() -> Evaluator:
-        """Image AUROC and F1; where there are masks also pixel AUROC, AUPRO, F1 and IoU by the paper's protocol."""
+        """Image AUROC and F1; with masks also pixel AUROC, AUPRO, F1 and IoU of the paper. No map is kept."""
         maps, masks = ["anomaly_map", "gt_mask"], ["pred_mask", "gt_mask"]
         return Evaluator(
             test_metrics=[
                 AUROC(fields=["pred_score", "gt_label"], prefix="image_"),
                 F1Score(fields=["pred_label", "gt_label"], prefix="image_"),
-                AUROC(fields=maps, prefix="pixel_", strict=False),
-                AUPRO(fields=maps, prefix="pixel_", strict=False),
+                PixelAUROC(fields=maps, prefix="pixel_", strict=False),
+                PixelAUPRO(fields=maps, prefix="pixel_", strict=False),
                 F1Score(fields=masks, prefix="pixel_", strict=False),
                 IoU(fields=masks, prefix="pixel_", strict=False),
                 OracleIoU(fields=maps, prefix="pixel_", strict=False),
