@@ -24,15 +24,18 @@ class EveryImageOnce(Callback):
     warning says so.
 
     Raises:
-        ValueError: In a validation or a test, if there are fewer images than processes.
+        ValueError: In a validation, a test or a prediction, if there are fewer images than processes.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Have each loader of a validation or a test stripped of its repeats, once the strategy is done with it."""
-        del pl_module, stage
+        del pl_module
         strategy = cast(Any, trainer.strategy)
         if trainer.world_size > 1 and "process_dataloader" not in vars(strategy):
             strategy.process_dataloader = _Unrepeated(trainer, strategy.process_dataloader)
+        if trainer.world_size > 1 and stage == "predict":
+            for loader in _prediction_loaders(trainer):
+                _require_one_each(len(cast(Any, loader.dataset)), trainer.world_size)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave the strategy as it was."""
@@ -60,12 +63,7 @@ class _Unrepeated:
         if not isinstance(sampler, DistributedSampler) or loader.batch_sampler is None:
             return  # the user's own way of dealing out
         count, processes = len(cast(Any, sampler.dataset)), sampler.num_replicas
-        if count < processes:
-            msg = (
-                f"There are {count} images for {processes} processes, and each needs one. Take fewer processes: "
-                f"--trainer.devices {max(count, 1)}, and on one node only."
-            )
-            raise ValueError(msg)
+        _require_one_each(count, processes)
         if type(self.trainer.strategy) is not DDPStrategy:
             if count % processes:
                 logger.warning(
@@ -77,6 +75,23 @@ class _Unrepeated:
                 )
             return
         cast(Any, loader.batch_sampler).sampler = _Without(sampler)
+
+
+def _prediction_loaders(trainer: Trainer) -> list[DataLoader]:
+    """The loaders of a prediction, which Lightning deals out before it hands them to the strategy."""
+    source = getattr(trainer.predict_loop, "_data_source", None)
+    loaders = [] if source is None or source.instance is None else source.dataloader()
+    loaders = loaders if isinstance(loaders, list | tuple) else [loaders]
+    return [loader for loader in loaders if isinstance(loader, DataLoader)]
+
+
+def _require_one_each(count: int, processes: int) -> None:
+    if count < processes:
+        msg = (
+            f"There are {count} images for {processes} processes, and each needs one. Take fewer processes: "
+            f"--trainer.devices {max(count, 1)}, on one node."
+        )
+        raise ValueError(msg)
 
 
 class _Without(Sampler[int]):

@@ -69,6 +69,7 @@ class _PixelAUROC(_PixelHistograms):
 class _PixelAUPRO(_PixelHistograms):
     """Area under the per-region overlap; see :class:`PixelAUPRO`."""
 
+    fpr_limit: Tensor
     overlap: Tensor
     regions: Tensor
 
@@ -77,7 +78,7 @@ class _PixelAUPRO(_PixelHistograms):
         if not 0 < fpr_limit <= 1:
             msg = f"fpr_limit must lie in (0, 1], got {fpr_limit}."
             raise ValueError(msg)
-        self.fpr_limit = fpr_limit
+        self.register_buffer("fpr_limit", torch.tensor(fpr_limit))  # as anomalib's: it is in checkpoints
         self.add_state("overlap", default=torch.zeros(self.bins, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("regions", default=torch.tensor(0), dist_reduce_fx="sum")
 
@@ -103,14 +104,15 @@ class _PixelAUPRO(_PixelHistograms):
         overlap = torch.cat([zero, overlap.flip(0).cumsum(0) / (_UNIT * self.regions.cpu())])
         if not torch.isfinite(rate[-1] + overlap[-1]):
             return torch.tensor(torch.nan)
-        inside = rate <= self.fpr_limit
+        limit = self.fpr_limit.cpu().double()
+        inside = rate <= limit
         last = int(inside.sum()) - 1
         if last + 1 < len(rate):
-            share = (self.fpr_limit - rate[last]) / (rate[last + 1] - rate[last])
+            share = (limit - rate[last]) / (rate[last + 1] - rate[last])
             end = overlap[last] + share * (overlap[last + 1] - overlap[last])
-            rate = torch.cat([rate[inside], zero + self.fpr_limit])
+            rate = torch.cat([rate[inside], limit[None]])
             overlap = torch.cat([overlap[inside], end[None]])
-        return (torch.trapezoid(overlap, rate) / self.fpr_limit).float()
+        return (torch.trapezoid(overlap, rate) / limit).float()
 
 
 class PixelAUROC(AnomalibMetric, _PixelAUROC):  # type: ignore[misc]

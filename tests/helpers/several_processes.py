@@ -9,21 +9,11 @@ from pathlib import Path
 
 from anomalib.data import Folder
 from anomalib.engine import Engine
+from helpers.models import TINY_MEMMC
 
 from anomalib_memmc import MemMCMAE, Phantom
 from anomalib_memmc.scoring import MahalanobisScorer
 
-MODEL = {
-    "image_size": 32,
-    "patch_size": 8,
-    "encoder_dim": 32,
-    "encoder_depth": 2,
-    "encoder_heads": 2,
-    "decoder_dim": 32,
-    "decoder_depth": 2,
-    "decoder_heads": 2,
-    "memory_slots": 4,
-}
 LOADERS = {"train_batch_size": 4, "eval_batch_size": 16, "num_workers": 0}
 IMAGES = {"image_size": 32, "num_train": 36, "num_test_normal": 17, "num_test_anomalous": 16}
 
@@ -35,13 +25,11 @@ def make_data(kind, root):
         return phantom
     phantom.prepare_data()
     folders = {"normal_dir": "train", "normal_test_dir": "normal", "abnormal_dir": "anomalous", "mask_dir": "masks"}
-    return Folder(
-        "pictures", root=phantom.folder, **folders, **LOADERS, val_split_mode="same_as_test"
-    )
+    return Folder("pictures", root=phantom.folder, **folders, **LOADERS, val_split_mode="same_as_test")
 
 
 def main(processes, folder, kind):
-    model = MemMCMAE(**MODEL, scorer=MahalanobisScorer(num_masks=4), lr=0.0, seed=0, picture_every=1)
+    model = MemMCMAE(**TINY_MEMMC, scorer=MahalanobisScorer(num_masks=4), lr=0.0, seed=0, picture_every=1)
     data = make_data(kind, folder.parent / "data")
     engine = Engine(
         default_root_dir=folder,

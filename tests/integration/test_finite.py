@@ -1,0 +1,135 @@
+"""NaN and infinity stop a run, wherever they come from, before they become a number or a checkpoint."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from anomalib.engine import Engine
+from helpers.images import TINY_PHANTOM
+from helpers.models import TINY_MEMMC
+from lightning.pytorch import Callback
+
+from anomalib_memmc import MemMCMAE, Phantom
+from anomalib_memmc.callbacks import RequireFinite
+from anomalib_memmc.model.finite import NotFiniteError
+from anomalib_memmc.scoring import MahalanobisScorer, ReconstructionScorer
+
+
+@pytest.fixture(scope="module")
+def datamodule(tmp_path_factory):
+    return Phantom(root=tmp_path_factory.mktemp("phantom"), **TINY_PHANTOM)
+
+
+def make_model(scorer=None):
+    return MemMCMAE(**TINY_MEMMC, scorer=scorer or ReconstructionScorer(num_masks=2), seed=0)
+
+
+def engine_in(folder, *callbacks, **trainer):
+    quiet = {"accelerator": "cpu", "devices": 1, "logger": False, "enable_progress_bar": False}
+    return Engine(default_root_dir=folder, callbacks=list(callbacks), **{**quiet, "max_epochs": 1, **trainer})
+
+
+def spoil(model, value=float("nan")):
+    with torch.no_grad():
+        model.model.network.patch_embed.weight[0, 0] = value
+
+
+class Spoil(Callback):
+    """Spoils a weight after the last step, so that no loss tells."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.is_last_batch:
+            spoil(pl_module)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("run", ["validate", "test", "predict", "fit"])
+def test_one_spoilt_weight_stops_every_run_and_is_named(run, value, datamodule, tmp_path):
+    model = make_model()
+    spoil(model, value)
+    with pytest.raises(NotFiniteError, match=r"1 of \d+ tensors.*network\.patch_embed\.weight.*earlier checkpoint.*lr"):
+        getattr(engine_in(tmp_path), run)(model, datamodule=datamodule)
+    assert not list(tmp_path.rglob("*.c*")) or run == "fit"
+
+
+@pytest.mark.parametrize("validation", [{}, {"limit_val_batches": 0}])
+@pytest.mark.parametrize("scorer", [None, MahalanobisScorer(num_masks=2)], ids=["reconstruction", "mahalanobis"])
+def test_a_last_step_that_spoils_the_weights_leaves_no_checkpoint(scorer, validation, datamodule, tmp_path):
+    with pytest.raises(NotFiniteError, match=r"patch_embed\.weight"):
+        engine_in(tmp_path, Spoil(), **validation).fit(make_model(scorer), datamodule=datamodule)
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_a_run_that_is_stopped_within_an_epoch_is_looked_at(datamodule, tmp_path):
+    class Stop(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            spoil(pl_module)
+            trainer.should_stop = True
+
+    with pytest.raises(NotFiniteError, match=r"patch_embed\.weight"):
+        engine_in(tmp_path, Stop()).fit(make_model(), datamodule=datamodule)
+
+
+@pytest.mark.parametrize("key", ["model.network.patch_embed.weight", "model.scorer.mean"])
+def test_a_checkpoint_with_a_spoilt_weight_is_refused(key, datamodule, tmp_path):
+    engine = engine_in(tmp_path)
+    engine.fit(make_model(MahalanobisScorer(num_masks=2)), datamodule=datamodule)
+    path = Path(engine.trainer.checkpoint_callback.best_model_path)
+    MemMCMAE.load_from_checkpoint(path)
+    checkpoint = torch.load(path, weights_only=False)
+    checkpoint["state_dict"][key].view(-1)[0] = float("nan")
+    torch.save(checkpoint, path)
+    with pytest.raises(NotFiniteError, match=rf"The checkpoint.*{re.escape(key)}"):
+        MemMCMAE.load_from_checkpoint(path)
+    tester = engine_in(tmp_path / "test")
+    with pytest.raises(NotFiniteError, match="The checkpoint"):
+        tester.test(make_model(MahalanobisScorer(num_masks=2)), datamodule=datamodule, ckpt_path=path)
+
+
+class BrokenScorer(ReconstructionScorer):
+    """Scores bright images as NaN: their score, or one pixel of their map."""
+
+    def __init__(self, what="pred_score"):
+        super().__init__(num_masks=2)
+        self.what = what
+
+    def score(self, network, images):
+        scores = super().score(network, images)
+        broken = getattr(scores, self.what).clone()
+        broken.view(len(images), -1)[images.mean(dim=(1, 2, 3)) > BRIGHT, 0] = float("nan")
+        return scores._replace(**{self.what: broken})
+
+
+BRIGHT = 2.0
+
+
+@pytest.mark.parametrize(("what", "name"), [("pred_score", "score"), ("anomaly_map", "anomaly map")])
+@pytest.mark.parametrize("run", ["validate", "test", "predict"])
+def test_scores_and_maps_that_are_not_finite_name_the_image(run, what, name, datamodule, tmp_path, monkeypatch):
+    datamodule.prepare_data()
+    datamodule.setup()
+    data = {"validate": datamodule.val_data}.get(run, datamodule.test_data)
+    brightness = [float(item.image.mean()) for item in data]
+    monkeypatch.setitem(globals(), "BRIGHT", float(np.sort(brightness)[-2:].mean()))
+    (path,) = [item.image_path for item, mean in zip(data, brightness, strict=True) if mean > BRIGHT]
+    message = rf"The {name} of 1 of \d images.*the first of {re.escape(path)}.*pixels of that image are finite"
+    with pytest.raises(NotFiniteError, match=message):
+        getattr(engine_in(tmp_path), run)(make_model(BrokenScorer(what)), datamodule=datamodule)
+    assert not list(tmp_path.rglob("*.csv"))
+
+
+def test_pixels_that_are_not_finite_are_the_images_fault(tmp_path):
+    class Spoils(Callback):
+        def on_test_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+            batch.image[1] = float("nan")
+
+    datamodule = Phantom(root=tmp_path / "phantom", **TINY_PHANTOM)
+    engine = engine_in(tmp_path, Spoils())
+    with pytest.raises(NotFiniteError, match="pixels of that image are not finite either: repair the file"):
+        engine.test(make_model(), datamodule=datamodule)
+
+
+def test_finite_runs_pass_and_the_callback_is_for_any_model():
+    RequireFinite().on_test_batch_end(None, None, object(), None, 0)  # no scores, no maps
