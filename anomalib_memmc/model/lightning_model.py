@@ -10,19 +10,15 @@ from typing import Any, Literal, cast
 import torch
 from anomalib import LearningType
 from anomalib.data import Batch, InferenceBatch
-from anomalib.data.transforms.utils import extract_transforms_by_type
 from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import ImageVisualizer, Visualizer
 from lightning.pytorch import Callback, seed_everything
-from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
-from torchvision.transforms.v2 import Normalize
 
 from anomalib_memmc.callbacks import (
     EveryImageOnce,
@@ -38,6 +34,7 @@ from anomalib_memmc.configurable import build, plain
 from anomalib_memmc.memory.advice import SCORING, TRAINING, advice
 from anomalib_memmc.metrics import AUROC, F1Score, IoU, OracleIoU, PixelAUPRO, PixelAUROC
 from anomalib_memmc.model.accumulation import ImageMean
+from anomalib_memmc.model.averaging import refuse_averaging
 from anomalib_memmc.model.checkpoint import (
     ARGUMENTS,
     require_finite_checkpoint,
@@ -46,9 +43,9 @@ from anomalib_memmc.model.checkpoint import (
     saved_scorer,
 )
 from anomalib_memmc.model.finite import require_finite_loss
-from anomalib_memmc.model.optimizer import OptimizerName, count_steps, make_optimizer, warmup_cosine
+from anomalib_memmc.model.optimizer import OptimizerName, count_steps, linear_lr, make_optimizer, warmup_cosine
 from anomalib_memmc.model.post_processor import NormalQuantilePostProcessor
-from anomalib_memmc.model.pre_processor import ResizePreProcessor
+from anomalib_memmc.model.pre_processor import ResizePreProcessor, refuse_normalize
 from anomalib_memmc.model.pretrained import WeightReport, load_mae_weights
 from anomalib_memmc.model.tissue import post_process
 from anomalib_memmc.model.torch_model import MemMCMAEModel
@@ -56,8 +53,6 @@ from anomalib_memmc.reporting.visualizer import RegionVisualizer
 from anomalib_memmc.scoring.base import Scorer
 
 logger = logging.getLogger(__name__)
-
-_BATCH_OF_LINEAR_LR = 256
 
 
 class MemMCMAE(AnomalibModule):
@@ -119,7 +114,7 @@ class MemMCMAE(AnomalibModule):
         super().__init__(
             pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
         )
-        _reject_normalize(self.pre_processor)
+        refuse_normalize(self.pre_processor)
         self.model: MemMCMAEModel = model
         self.has_default_scorer = given is None
         self.max_epochs = max_epochs
@@ -171,18 +166,7 @@ class MemMCMAE(AnomalibModule):
         Raises:
             ValueError: If the trainer has one of Lightning's callbacks that average weights.
         """
-        averaging = (
-            lightning_callbacks.StochasticWeightAveraging,
-            getattr(lightning_callbacks, "WeightAveraging", ()),  # from Lightning 2.6 on
-        )
-        for callback in cast(Any, self.trainer).callbacks:
-            if isinstance(callback, averaging):
-                msg = (
-                    f"{type(callback).__name__} exchanges the weights without the thresholds and the errors of normal "
-                    "images that MemMCMAE measures in each validation, so its scores would be wrong: remove it from "
-                    "trainer.callbacks."
-                )
-                raise ValueError(msg)
+        refuse_averaging(cast(Any, self.trainer).callbacks)
 
     def on_train_start(self) -> None:
         """Seed batches, augmentations and masks, where a seed was given: anew for each process and resumed epoch."""
@@ -269,9 +253,8 @@ class MemMCMAE(AnomalibModule):
             ValueError: If the number of steps is unknown because training has no end.
         """
         total, warmup = count_steps(self.trainer, self.warmup_epochs)
-        optimizer = make_optimizer(
-            self.model, self.model.no_weight_decay(), self.optimizer, self._peak_lr(), self.weight_decay
-        )
+        peak = self.lr if self.lr_scaling == "absolute" else linear_lr(self.lr, self.trainer)
+        optimizer = make_optimizer(self.model, self.model.no_weight_decay(), self.optimizer, peak, self.weight_decay)
         schedule = warmup_cosine(optimizer, warmup, total)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -353,23 +336,3 @@ class MemMCMAE(AnomalibModule):
     def configure_visualizer(cls) -> ImageVisualizer:
         """Input, ground truth, and the map and the predicted mask over the input, as the data module cuts it."""
         return RegionVisualizer()
-
-    def _peak_lr(self) -> float:
-        if self.lr_scaling == "absolute":
-            return self.lr
-        loader = cast(DataLoader, self.trainer.train_dataloader)
-        batch_size = loader.batch_size or 1
-        return (
-            self.lr * batch_size * self.trainer.accumulate_grad_batches * self.trainer.world_size / _BATCH_OF_LINEAR_LR
-        )
-
-
-def _reject_normalize(pre_processor: nn.Module | None) -> None:
-    """Refuse a pre-processor that standardises pixels: scores would be wrong, and nothing would say so."""
-    transform = getattr(pre_processor, "transform", None)
-    if extract_transforms_by_type(transform, Normalize):
-        msg = (
-            "MemMCMAE takes pixels in [0, 1]: remove Normalize from the pre-processor, and pass "
-            "normalize='imagenet' if the weights expect standardised pixels."
-        )
-        raise ValueError(msg)

@@ -1,13 +1,15 @@
 """Optimizer and schedule, both torch's; only which parameters decay, and how the two phases join, is said here."""
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from lightning.pytorch import Trainer
 from torch import nn, optim
+from torch.utils.data import DataLoader
 
 OptimizerName = Literal["adamw", "adam"]
 _CLASSES = {"adamw": optim.AdamW, "adam": optim.Adam}
+_BATCH_OF_LINEAR_LR = 256
 
 
 def make_optimizer(
@@ -40,6 +42,20 @@ def warmup_cosine(optimizer: optim.Optimizer, warmup: int, total: int) -> optim.
         return cosine
     linear = optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup)
     return optim.lr_scheduler.SequentialLR(optimizer, [linear, cosine], milestones=[warmup])
+
+
+def linear_lr(lr: float, trainer: Trainer) -> float:
+    """Learning rate in proportion to the batch, those of all processes and accumulated ones together (MAE).
+
+    Args:
+        lr: Learning rate of a batch of 256.
+        trainer: The trainer, with its data.
+
+    Returns:
+        Learning rate of a step.
+    """
+    batch_size = cast(DataLoader, trainer.train_dataloader).batch_size or 1
+    return lr * batch_size * trainer.accumulate_grad_batches * trainer.world_size / _BATCH_OF_LINEAR_LR
 
 
 def count_steps(trainer: Trainer, warmup_epochs: float) -> tuple[int, int]:

@@ -13,15 +13,13 @@ from anomalib_memmc.configurable import build
 from anomalib_memmc.field_of_view import FieldOfView, level_outside
 from anomalib_memmc.metrics.conformal import ConformalThreshold, conformal_threshold, fewest_normals
 from anomalib_memmc.metrics.quantiles import NormalValues, quantile, subsample_pixels
+from anomalib_memmc.model.normalization import normalize, scale_of
 from anomalib_memmc.model.tissue import find_tissue, within
 
 logger = logging.getLogger(__name__)
 
 PIXELS_PER_IMAGE = 4096
 """Pixels kept from each normal validation map; 1,600 images then take 26 MB."""
-
-RELATIVE_FLOOR = 0.01
-"""Smallest scale, as a fraction of the threshold: keeps nearly identical normals from blowing up every difference."""
 
 
 class NormalQuantilePostProcessor(PostProcessor):
@@ -36,13 +34,7 @@ class NormalQuantilePostProcessor(PostProcessor):
 
     **Normalisation.** anomalib maps scores to [0, 1] with the validation set's minimum and maximum and clamps, so that
     all anomalies beyond the highest validation score tie at 1 and AUROC goes wrong silently. Here
-
-    .. math:: s' = \frac12 + \frac12 \frac{z}{1 + |z|}, \qquad z = \frac{s - \text{threshold}}{\text{scale}},
-
-    which is 0.5 at the threshold, strictly increasing and never quite 0 or 1. The scale is the distance from
-    the median of the normals to the threshold, so that a typical normal image comes out near 0.25; it is at least 1 %
-    of the threshold, and 1 where both are zero. In float32, scores 100 scales above the threshold stay apart if they
-    differ by more than 1 in 80,000, at 1,000 scales by 1 in 8,000.
+    they stay apart: the threshold becomes 0.5, and the median of the normals about 0.25 (``model.normalization``).
 
     **Field of view.** With ``field_of_view``, pixels that show no tissue are left out: threshold and scale of the maps
     are learnt without them, none is predicted anomalous, and in a map they get the tissue's smallest value. Scores of
@@ -287,7 +279,7 @@ class NormalQuantilePostProcessor(PostProcessor):
         if self.enable_normalization:
             return normalized
         signed = 2 * normalized.to(raw.device) - 1
-        return raw + _scale(low, high, raw) * signed / (1 - signed.abs())
+        return raw + scale_of(low, high, raw) * signed / (1 - signed.abs())
 
     def _conformal(self, normals: Tensor, rows: Tensor) -> ConformalThreshold:
         """The threshold of the normal images; where there are too few of them for the rate, a warning says so."""
@@ -339,31 +331,8 @@ class NormalQuantilePostProcessor(PostProcessor):
 
     @staticmethod
     def _normalize(preds: Tensor | None, norm_min: Tensor, norm_max: Tensor, threshold: Tensor) -> Tensor | None:
-        """Map scores into (0, 1) with 0.5 at the threshold, strictly increasing.
-
-        Args:
-            preds: Raw scores or maps of any shape, or ``None``. Half precision is widened to float32.
-            norm_min: Lower end of the scale, a scalar; NaN before the first validation.
-            norm_max: Upper end of the scale, a scalar; NaN before the first validation.
-            threshold: Raw threshold, a scalar; where NaN, ``norm_max`` takes its place.
-
-        Returns:
-            Normalised values of the same shape; ``preds`` where the scale is NaN; ``None`` for ``None``.
-        """
-        if preds is None:
-            return None
-        if preds.dtype in {torch.float16, torch.bfloat16}:
-            preds = preds.float()
-        threshold = torch.where(torch.isnan(threshold), norm_max, threshold)
-        z = (preds - threshold) / _scale(norm_min, norm_max, threshold)
-        normalized = 0.5 + 0.5 * z / (1 + z.abs())
-        return torch.where(torch.isnan(norm_min) | torch.isnan(norm_max), preds, normalized)
-
-
-def _scale(low: Tensor, high: Tensor, threshold: Tensor) -> Tensor:
-    """Distance between the ends of the scale, floored (see the class), always positive or NaN."""
-    scale = torch.maximum(high - low, RELATIVE_FLOOR * threshold.abs())
-    return torch.where(scale == 0, torch.ones_like(scale), scale)
+        """As :func:`~anomalib_memmc.model.normalization.normalize`; anomalib's name for it."""
+        return None if preds is None else normalize(preds, norm_min, norm_max, threshold)
 
 
 def _anomalous_images(batch: Any) -> Tensor:

@@ -1,10 +1,11 @@
-"""Resizing that is the same in training, in testing and in an exported model."""
+"""Resizing that is the same in training, in testing and in an exported model, and nothing but resizing."""
 
 import torch
+from anomalib.data.transforms.utils import extract_transforms_by_type
 from anomalib.pre_processing import PreProcessor
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.transforms.v2 import Compose, Resize
+from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 
 class ResizePreProcessor(PreProcessor):
@@ -24,6 +25,24 @@ class ResizePreProcessor(PreProcessor):
     def forward(self, batch: Tensor) -> Tensor:
         """Resize images (B, C, H, W) to (B, C, *size); called by exported models and by a direct call of the model."""
         return resize_antialiased(batch, self.size)
+
+
+def refuse_normalize(pre_processor: nn.Module | None) -> None:
+    """Refuse a pre-processor that standardises pixels: scores would be wrong, and nothing would say so.
+
+    Args:
+        pre_processor: The model's pre-processor, if it has one.
+
+    Raises:
+        ValueError: If it holds a ``Normalize``.
+    """
+    transform = getattr(pre_processor, "transform", None)
+    if extract_transforms_by_type(transform, Normalize):
+        msg = (
+            "MemMCMAE takes pixels in [0, 1]: remove Normalize from the pre-processor, and pass "
+            "normalize='imagenet' if the weights expect standardised pixels."
+        )
+        raise ValueError(msg)
 
 
 def resize_antialiased(images: Tensor, size: tuple[int, int]) -> Tensor:
