@@ -329,7 +329,8 @@ class MemMCMAE(AnomalibModule):
                 F1Score(fields=masks, prefix="pixel_", strict=False),
                 IoU(fields=masks, prefix="pixel_", strict=False),
                 OracleIoU(fields=maps, prefix="pixel_", strict=False),
-            ]
+            ],
+            compute_on_cpu=False,  # what they keep is small, and NCCL gathers from GPUs only
         )
 
     @classmethod

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from anomalib_memmc.model.finite import require_finite_weights
 from anomalib_memmc.model.layers.positions import resize_positions
 from anomalib_memmc.model.network import MaskedAutoencoder
 from anomalib_memmc.model.torch_model import MemMCMAEModel
@@ -111,6 +112,7 @@ def load_mae_weights(model: MemMCMAEModel | MaskedAutoencoder, path: str | Path)
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file cannot be read, holds no MAE encoder, or an encoder that does not fit the model.
+        NotFiniteError: If a weight is NaN or infinite.
     """
     path = Path(path)
     network = model if isinstance(model, MaskedAutoencoder) else model.network
@@ -127,6 +129,7 @@ def load_mae_weights(model: MemMCMAEModel | MaskedAutoencoder, path: str | Path)
         if "decoder.pos_embed" in decoder:
             decoder["decoder.pos_embed"] = _positions(decoder["decoder.pos_embed"], network.grid, path)
         values |= decoder
+    require_finite_weights(values, str(path))
     network.load_state_dict(values, strict=False)
     return WeightReport(
         used=[source for name in values for source in sources[name]],

@@ -133,3 +133,16 @@ def test_pixels_that_are_not_finite_are_the_images_fault(tmp_path):
 
 def test_finite_runs_pass_and_the_callback_is_for_any_model():
     RequireFinite().on_test_batch_end(None, None, object(), None, 0)  # no scores, no maps
+
+
+def test_pretrained_weights_that_are_not_finite_change_nothing(tmp_path):
+    model = make_model()
+    before = model.model.network.patch_embed.weight.clone()
+    blocks = model.model.network.encoder.state_dict()
+    weights = {key: value.clone() for key, value in blocks.items() if "memory" not in key}
+    weights |= {f"patch_embed.proj.{key}": value for key, value in model.model.network.patch_embed.state_dict().items()}
+    weights["patch_embed.proj.weight"] = torch.full_like(before, float("inf"))
+    torch.save({"model": weights}, tmp_path / "mae.pth")
+    with pytest.raises(NotFiniteError, match=r"mae\.pth has weights that are NaN or infinite.*patch_embed\.weight"):
+        model.load_mae_weights(tmp_path / "mae.pth")
+    assert torch.equal(model.model.network.patch_embed.weight, before)
