@@ -3,6 +3,8 @@
 from typing import TypeVar
 
 import torch
+from torch import Tensor
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 T = TypeVar("T")
 
@@ -23,3 +25,17 @@ def gather_objects(part: T) -> list[T]:
     parts: list[T] = [part] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(parts, part)
     return parts
+
+
+def gather(rows: Tensor) -> Tensor:
+    """Put the rows of all processes together, process by process; they may differ in number.
+
+    Args:
+        rows: What this process measured (n, ...).
+
+    Returns:
+        The rows of all processes (N, ...), the same everywhere; ``rows`` itself where there is one process.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return rows
+    return torch.cat(gather_all_tensors(rows.contiguous()))

@@ -1,6 +1,7 @@
 """Anomaly scores: components that a model is given, one idea a file."""
 
-from anomalib_memmc.scoring.base import Scorer, Scores, gather
+from anomalib_memmc.gathering import gather
+from anomalib_memmc.scoring.base import Scorer, Scores
 from anomalib_memmc.scoring.error_maps import ErrorMap, MSSSIMMap, SquaredErrorMap, StructureMap
 from anomalib_memmc.scoring.feature_errors import FeatureErrorScorer
 from anomalib_memmc.scoring.features import FeatureScorer

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.utilities.distributed import gather_all_tensors
 
 from anomalib_memmc.configurable import Configurable
 
@@ -95,17 +94,3 @@ class Scorer(Configurable, nn.Module, ABC):
             batches: Normal images (B, C, H, W) in [0, 1], without training augmentations; they may be gone through
                 several times.
         """
-
-
-def gather(rows: Tensor) -> Tensor:
-    """Put the rows of all processes together, process by process; they may differ in number.
-
-    Args:
-        rows: What this process measured (n, ...).
-
-    Returns:
-        The rows of all processes (N, ...), the same everywhere; ``rows`` itself where there is one process.
-    """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return rows
-    return torch.cat(gather_all_tensors(rows.contiguous()))

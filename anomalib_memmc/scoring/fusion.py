@@ -6,8 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from anomalib_memmc.gathering import gather
 from anomalib_memmc.model.network import MaskedAutoencoder
-from anomalib_memmc.scoring.base import Scorer, Scores, gather
+from anomalib_memmc.scoring.base import Scorer, Scores
 
 _LEAST_SPREAD = 1e-6
 

@@ -8,8 +8,8 @@ from sklearn.covariance import LedoitWolf
 from torch import Tensor
 from torch.nn import functional
 
+from anomalib_memmc.gathering import gather
 from anomalib_memmc.model.network import MaskedAutoencoder
-from anomalib_memmc.scoring.base import gather
 from anomalib_memmc.scoring.error_maps import ErrorMap
 from anomalib_memmc.scoring.masked import MaskedScorer
 

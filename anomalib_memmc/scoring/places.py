@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from anomalib_memmc.gathering import gather
 from anomalib_memmc.model.network import MaskedAutoencoder
-from anomalib_memmc.scoring.base import Scorer, Scores, gather
+from anomalib_memmc.scoring.base import Scorer, Scores
 from anomalib_memmc.scoring.blur import MapBlur
 from anomalib_memmc.scoring.gaussian import Covariance, PlaceGaussians
 

@@ -13,7 +13,7 @@ from lightning.pytorch import Callback
 
 from anomalib_memmc import MemMCMAE, Phantom
 from anomalib_memmc.callbacks import RequireFinite
-from anomalib_memmc.model.finite import NotFiniteError
+from anomalib_memmc.model.finite import CHECK_LOSS_EVERY, NotFiniteError, require_finite_loss
 from anomalib_memmc.scoring import MahalanobisScorer, ReconstructionScorer
 
 
@@ -146,3 +146,10 @@ def test_pretrained_weights_that_are_not_finite_change_nothing(tmp_path):
     with pytest.raises(NotFiniteError, match=r"mae\.pth has weights that are NaN or infinite.*patch_embed\.weight"):
         model.load_mae_weights(tmp_path / "mae.pth")
     assert torch.equal(model.model.network.patch_embed.weight, before)
+
+
+def test_the_loss_on_a_gpu_is_looked_at_now_and_then():
+    loss = torch.empty((), device="meta")  # a tensor that cannot be read, only computed with
+    require_finite_loss(loss, step=1, epoch=0, lr=1e-3)
+    with pytest.raises(RuntimeError, match="meta"):
+        require_finite_loss(loss, step=CHECK_LOSS_EVERY, epoch=0, lr=1e-3)
