@@ -1,5 +1,6 @@
 """Several processes write into one folder: that of the first."""
 
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -43,9 +44,9 @@ def folder_of_process(root: str | Path) -> Path:
     Returns:
         ``root`` for the first process, or the only one; ``root/process-N`` for another that torchrun or SLURM started.
     """
-    for environment in (TorchElasticEnvironment, SLURMEnvironment):
+    for environment, variable in ((TorchElasticEnvironment, "RANK"), (SLURMEnvironment, "SLURM_PROCID")):
         if environment.detect():
-            rank = environment().global_rank()
+            rank = int(os.environ.get(variable, "0"))
             return Path(root) / f"process-{rank}" if rank > 0 else Path(root)
     return Path(root)
 
@@ -59,12 +60,17 @@ def _link(folder: Path) -> Path:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """Remove a run's folder and those that were made for it, as far as they are empty."""
+    """Remove a run's folder, and those above it that were made for this process, as far as they are empty."""
     if not _is_run(folder):
         return
+    made = [above for above in folder.parents if any(_is_of_process(part) for part in (above, *above.parents))]
     with suppress(OSError):  # only an empty folder can be removed
-        for empty in (folder, *folder.parents):
+        for empty in (folder, *made):
             empty.rmdir()
+
+
+def _is_of_process(folder: Path) -> bool:
+    return re.fullmatch(r"process-\d+", folder.name) is not None
 
 
 def _mend(link: Path, folder: Path) -> None:

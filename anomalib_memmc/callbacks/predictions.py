@@ -30,7 +30,8 @@ class PredictionTable(Callback):
     """Write every image's prediction to a CSV file and print how well the scores do. For any anomalib model.
 
     Testing writes ``predictions.csv`` and prediction ``predict.csv`` into the run's folder
-    (``trainer.default_root_dir``), replacing an older file of that name. Columns:
+    (``trainer.default_root_dir``), replacing an older file of that name. Rows are in the data set's order, also where
+    several processes share the images. Columns:
 
     - ``image_path`` (bytes that are not UTF-8 as backslash escapes), ``stratum`` and ``group`` (where the data module's
       samples tell), ``gt_label`` (0 or 1, empty where unknown);

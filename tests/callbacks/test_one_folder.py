@@ -49,6 +49,14 @@ def test_a_folder_with_something_in_it_stays(tmp_path):
     assert (folders[1] / "notes.txt").is_file()
 
 
+@pytest.mark.parametrize(("rank", "name"), [("0", ""), ("3", "process-3")])
+def test_tasks_of_slurm_have_folders_of_their_own_to_start_with(tmp_path, rank, name, monkeypatch):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    for variable, value in {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "memmc", "SLURM_PROCID": rank}.items():
+        monkeypatch.setenv(variable, value)
+    assert folder_of_process(tmp_path) == tmp_path / name
+
+
 @pytest.mark.parametrize("launched", [False, True])
 def test_one_process_keeps_its_folder(tmp_path, launched, monkeypatch):
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
