@@ -8,7 +8,7 @@ import torch
 TRAINING = (
     "Out of memory in training. Three settings help: fewer images at once, with more batches a step in return "
     "(--data.init_args.train_batch_size 32 --trainer.accumulate_grad_batches 8), "
-    "--model.init_args.checkpoint_decoder true, which takes more time, or --trainer.precision bf16-mixed. "
+    "--model.init_args.recompute gates or decoder, which take more time, or --trainer.precision bf16-mixed. "
     "anomalib-memmc memory --config PRESET prints how many images fit."
 )
 SCORING = (

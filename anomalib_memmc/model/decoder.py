@@ -3,9 +3,14 @@
 import torch
 from timm.layers import Mlp
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from anomalib_memmc.model.layers.attention import Gate, MemoryAttention, MultiLevelCrossAttention
+from anomalib_memmc.model.layers.attention import (
+    Gate,
+    MemoryAttention,
+    MultiLevelCrossAttention,
+    Recompute,
+    recomputed,
+)
 from anomalib_memmc.model.layers.long_skips import LongSkips
 from anomalib_memmc.model.layers.positions import sincos_positions
 
@@ -29,10 +34,19 @@ class DecoderBlock(nn.Module):
         num_levels: Number of encoder levels to attend to, 0 for none.
         gate: Granularity of the gates of eq. 3.
         cross_residual: Whether ``S`` is added to the gated sum. Eq. 2 has no such term.
+        recompute: What training computes again in the backward pass.
     """
 
     def __init__(
-        self, dim: int, num_heads: int, encoder_dim: int, num_levels: int, gate: Gate, cross_residual: bool
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        encoder_dim: int,
+        num_levels: int,
+        gate: Gate,
+        cross_residual: bool,
+        recompute: Recompute,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
@@ -40,7 +54,7 @@ class DecoderBlock(nn.Module):
         self.cross_residual = cross_residual
         if num_levels:
             self.norm_cross = nn.LayerNorm(dim, eps=1e-6)
-            self.cross_attn = MultiLevelCrossAttention(dim, encoder_dim, num_heads, num_levels, gate)
+            self.cross_attn = MultiLevelCrossAttention(dim, encoder_dim, num_heads, num_levels, gate, recompute)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, 4 * dim)
 
@@ -80,7 +94,8 @@ class Decoder(nn.Module):
         gate: Granularity of the gates of eq. 3.
         cross_residual: Whether the decoder tokens are added to the gated sum of eq. 2.
         long_skips: Whether the output of block i is added to the input of block ``depth - 1 - i``.
-        checkpointing: Whether training keeps only the blocks' inputs and computes the rest again in the backward pass.
+        recompute: What training computes again in the backward pass: the attention to the levels (``"attention"``),
+            their gates as well (``"gates"``), or all but the inputs of the blocks (``"decoder"``).
     """
 
     def __init__(
@@ -96,10 +111,10 @@ class Decoder(nn.Module):
         gate: Gate,
         cross_residual: bool,
         long_skips: bool,
-        checkpointing: bool = False,
+        recompute: Recompute = "attention",
     ) -> None:
         super().__init__()
-        self.checkpointing = checkpointing
+        self.recompute: Recompute = recompute
         self.needs_all_tokens = gate == "scalar" and num_levels > 0  # such a gate is a mean over all of them
         self.embed = nn.Linear(encoder_dim, dim)
         self.mask_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
@@ -107,7 +122,16 @@ class Decoder(nn.Module):
         self.register_buffer("pos_embed", sincos_positions(dim, grid))
         self.level_norms = nn.ModuleList(nn.LayerNorm(encoder_dim, eps=1e-6) for _ in range(num_levels))
         self.blocks = nn.ModuleList(
-            DecoderBlock(dim, num_heads, encoder_dim, num_levels, gate, cross_residual) for _ in range(depth)
+            DecoderBlock(
+                dim,
+                num_heads,
+                encoder_dim=encoder_dim,
+                num_levels=num_levels,
+                gate=gate,
+                cross_residual=cross_residual,
+                recompute=recompute,
+            )
+            for _ in range(depth)
         )
         self.skips = LongSkips(depth, enabled=long_skips)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
@@ -125,9 +149,11 @@ class Decoder(nn.Module):
         Returns:
             Patch values (B, N, P), or (B, K, P), every patch as predicted.
         """
-        x = self._with_mask_tokens(self.embed(encoded), visible) + self.pos_embed
+        embedded = self.embed(encoded)
+        x = self._with_mask_tokens(embedded, visible) + self.pos_embed
         if levels is not None:
             levels = torch.stack([norm(level) for norm, level in zip(self.level_norms, levels, strict=True)])
+            levels = levels.to(embedded.dtype)  # once, not in every block: under autocast layer norms may give float32
         outputs: list[Tensor] = []
         for index, block in enumerate(self.blocks):
             is_last = index == len(self.blocks) - 1
@@ -135,10 +161,8 @@ class Decoder(nn.Module):
             if is_last and hidden is not None and not self.needs_all_tokens:
                 queries = hidden + 1  # after the class token
             inputs = (self.skips(index, x, outputs), levels, queries)
-            if self.checkpointing and self.training:
-                outputs.append(checkpoint(block, *inputs, use_reentrant=False))
-            else:
-                outputs.append(block(*inputs))
+            keeps_inputs = self.training and self.recompute == "decoder"
+            outputs.append(recomputed(block, *inputs) if keeps_inputs else block(*inputs))
             x = outputs[-1]
         if hidden is None:
             x = x[:, 1:]

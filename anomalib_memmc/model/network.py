@@ -11,7 +11,7 @@ from anomalib_memmc.configurable import Configurable, build
 from anomalib_memmc.model.decoder import Decoder
 from anomalib_memmc.model.encoder import Encoder
 from anomalib_memmc.model.feature_target import FeatureTarget
-from anomalib_memmc.model.layers.attention import Gate
+from anomalib_memmc.model.layers.attention import Gate, Recompute
 from anomalib_memmc.model.layers.positions import sincos_positions
 
 Normalize = Literal["none", "imagenet"]
@@ -47,8 +47,9 @@ class MaskedAutoencoder(Configurable, nn.Module):
             that were trained so. Reconstructions are in [0, 1] either way.
         feature_target: Features that the decoder predicts beside the pixels, or their configuration (not in the paper);
             None for pixels alone.
-        checkpoint_decoder: Keep only the inputs of the decoder blocks in training and compute the rest again in the
-            backward pass: less memory for more time, the same gradients.
+        recompute: What training computes again in the backward pass instead of keeping it, with the same gradients:
+            ``"attention"`` to the levels costs little; ``"gates"``, the levels' gates as well, takes less memory and
+            more time; ``"decoder"``, all but the inputs of the decoder's blocks, least and most.
         compile: Run the blocks of encoder and decoder through ``torch.compile``; the first batch takes minutes, and on
             a CPU it needs a C++ compiler.
 
@@ -74,7 +75,7 @@ class MaskedAutoencoder(Configurable, nn.Module):
         long_skips: bool = True,
         normalize: Normalize = "none",
         feature_target: FeatureTarget | None = None,
-        checkpoint_decoder: bool = False,
+        recompute: Recompute = "attention",
         compile: bool = False,
     ) -> None:
         super().__init__()
@@ -104,7 +105,7 @@ class MaskedAutoencoder(Configurable, nn.Module):
             gate=gate,
             cross_residual=cross_residual,
             long_skips=long_skips,
-            checkpointing=checkpoint_decoder,
+            recompute=recompute,
         )
         self.pixel_mean: Tensor
         self.pixel_std: Tensor

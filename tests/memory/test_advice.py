@@ -10,7 +10,7 @@ from helpers.models import TINY_MEMMC
 from anomalib_memmc import MemMCMAE, Phantom
 from anomalib_memmc.scoring import MahalanobisScorer
 
-TRAINING = r"train_batch_size.*accumulate_grad_batches.*checkpoint_decoder.*precision.*2\.00 GiB"
+TRAINING = r"train_batch_size.*accumulate_grad_batches.*recompute.*precision.*2\.00 GiB"
 SCORING = r"chunk_size.*eval_batch_size.*2\.00 GiB"
 
 

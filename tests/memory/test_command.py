@@ -55,7 +55,7 @@ def test_overrides(run):
     changed = json.loads(run("--json", *options))
     assert changed["micro_batch"] == 16
     assert changed["saved_mib_per_image"] > plain["saved_mib_per_image"]
-    lean = json.loads(run("--json", *options, "--model.init_args.checkpoint_decoder", "true"))
+    lean = json.loads(run("--json", *options, "--model.init_args.recompute", "decoder"))
     assert lean["saved_mib_per_image"] < changed["saved_mib_per_image"]
     assert "on a CPU" in run("--trainer.accelerator", "cpu")
 

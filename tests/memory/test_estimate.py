@@ -56,7 +56,7 @@ def measured_peak(folder, model, **trainer):
     [
         ({}, {}),
         ({}, {"accumulate_grad_batches": 2}),
-        ({"checkpoint_decoder": True, "optimizer": "adam"}, {"accumulate_grad_batches": 2}),
+        ({"recompute": "decoder", "optimizer": "adam"}, {"accumulate_grad_batches": 2}),
         ({"gate": "scalar", "memory_slots": 0}, {"precision": "bf16-mixed"}),
     ],
     ids=str,
@@ -68,9 +68,9 @@ def test_the_peak_is_that_of_real_training(tmp_path, model, trainer):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-@pytest.mark.parametrize("checkpoint_decoder", [False, True])
-def test_the_peak_on_a_gpu(checkpoint_decoder):
-    arguments = {**SMALL, "image_size": 128, "encoder_dim": 384, "checkpoint_decoder": checkpoint_decoder}
+@pytest.mark.parametrize("recompute", ["attention", "gates", "decoder"])
+def test_the_peak_on_a_gpu(recompute):
+    arguments = {**SMALL, "image_size": 128, "encoder_dim": 384, "recompute": recompute}
     found = estimate(config(arguments, "gpu", 64, precision="bf16-mixed", accumulate_grad_batches=2))
     model = MemMCMAE(**arguments).model.cuda().train()
     optimizer = torch.optim.AdamW(model.parameters())
@@ -126,7 +126,7 @@ def test_the_largest_micro_batch_is_the_last_that_fits():
 def test_what_helps_helps():
     on_gpu = {"accelerator": "gpu", "accumulate_grad_batches": 2}
     peak = estimate(config(**on_gpu)).peak_bytes
-    assert estimate(config({**SMALL, "checkpoint_decoder": True}, **on_gpu)).peak_bytes < 0.8 * peak
+    assert estimate(config({**SMALL, "recompute": "decoder"}, **on_gpu)).peak_bytes < 0.8 * peak
     assert estimate(config(precision="bf16-mixed", **on_gpu)).peak_bytes < 0.8 * peak
     assert estimate(config(batch=BATCH // 2, **on_gpu)).peak_bytes < 0.7 * peak
 

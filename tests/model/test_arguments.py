@@ -20,6 +20,7 @@ def test_impossible_image_size(build, size):
         ("multi_level", [4]),
         ("multi_level", [1, 1]),
         ("gate", "row"),
+        ("recompute", "nothing"),
         ("normalize", "medical"),
         ("memory_slots", -1),
     ],

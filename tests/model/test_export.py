@@ -39,7 +39,7 @@ def test_export_gives_the_same_numbers(build, arguments):
 
 COMPILED = [
     {},
-    {"gate": "scalar", "checkpoint_decoder": True},
+    {"gate": "scalar", "recompute": "gates"},
     {"scorer": blurred_distances, "in_channels": 1},
 ]
 

@@ -150,19 +150,27 @@ def test_hidden_patches_alone_are_predicted_as_among_all(build, images, switches
     torch.testing.assert_close(model.loss(images, masks), expected)
 
 
-def test_checkpointing_keeps_less_and_gives_the_same_gradients(build, images):
+def test_what_is_computed_again_is_not_kept_and_gradients_are_those_of_evaluation_mode(build, images):
+    """In evaluation mode nothing is computed again, and there is no dropout."""
     gradients, kept = [], []
     masks = random_masks(len(images), 24, 0.75, torch.Generator().manual_seed(1))
-    for checkpoint_decoder in (False, True):
-        model = build(checkpoint_decoder=checkpoint_decoder).train()
-        saved = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda x, to=saved: to.append(x.numel()) or x, lambda x: x):
-            model.loss(images, masks).backward()
+    for mode, recompute in ((False, "attention"), (True, "attention"), (True, "gates"), (True, "decoder")):
+        model = build(recompute=recompute).double().train(mode)
+        saved: dict[int, int] = {}  # storages that are kept, each once
+
+        def keep(tensor, saved=saved):
+            saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = model.loss(images.double(), masks)
+            kept.append(sum(saved.values()))
+        loss.backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
-        kept.append(sum(saved))
-    for plain, checkpointed in zip(*gradients, strict=True):
-        torch.testing.assert_close(checkpointed, plain)
-    assert kept[1] < kept[0]
+    for others in gradients[1:]:
+        for plain, recomputed in zip(gradients[0], others, strict=True):
+            torch.testing.assert_close(recomputed, plain, atol=1e-12, rtol=1e-9)
+    assert kept[3] < kept[2] < kept[1] < kept[0]
 
 
 @torch.no_grad()

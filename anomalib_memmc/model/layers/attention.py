@@ -5,13 +5,16 @@
 """
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 Gate = Literal["channel", "token", "scalar"]
+Recompute = Literal["attention", "gates", "decoder"]
 
 
 def _split_heads(x: Tensor, num_heads: int) -> Tensor:
@@ -24,6 +27,11 @@ def _one_by_one(x: Tensor) -> bool:
     return x.device.type == "cpu" and not torch.compiler.is_exporting()
 
 
+def _zeros(x: Tensor) -> Tensor:
+    """Zeros to sum up tensors like ``x`` in, float32 or finer."""
+    return torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
+
+
 def _attend(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
     """Multi-head attention of projected tokens: (B, N, D), (B, K, D), (B, K, D) -> (B, N, D)."""
     query, key, value = (_split_heads(x, num_heads) for x in (query, key, value))
@@ -32,6 +40,19 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor
         weights = (query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])).softmax(dim=-1).to(value.dtype)
         return (weights @ value).transpose(1, 2).flatten(2)
     return functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+
+
+def recomputed(function: Callable[..., Tensor], *inputs: Any) -> Tensor:
+    """Call a function that draws no random numbers, keep its inputs, and compute the rest again in the backward pass.
+
+    Args:
+        function: The function.
+        *inputs: Its arguments.
+
+    Returns:
+        Its result; gradients are the same.
+    """
+    return cast(Tensor, checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False))
 
 
 class MemoryAttention(nn.Module):
@@ -104,6 +125,9 @@ class MultiLevelCrossAttention(nn.Module):
     levels in the batch, and one batched product for each half of the gates. On a CPU the levels take turns, which is
     faster, because the tensors of one level stay in the cache.
 
+    What attention would keep for the backward pass is computed there again, by default: with few visible patches it
+    costs little, and of each level only the context and the gate are kept.
+
     Args:
         dim: Width of the decoder tokens.
         context_dim: Width of the encoder tokens.
@@ -111,12 +135,22 @@ class MultiLevelCrossAttention(nn.Module):
         num_levels: Number of encoder levels L.
         gate: What a gate value covers: ``"channel"`` one value per token and channel, ``"token"`` one per token,
             ``"scalar"`` one per image (from the mean over the tokens).
+        recompute: What training computes again in the backward pass: ``"attention"``, with ``"gates"`` contexts and
+            gates as well, with ``"decoder"`` nothing here, because the whole block is.
 
     Raises:
-        ValueError: If ``num_heads`` does not divide ``dim`` or ``gate`` is unknown.
+        ValueError: If ``num_heads`` does not divide ``dim``, or ``gate`` or ``recompute`` is unknown.
     """
 
-    def __init__(self, dim: int, context_dim: int, num_heads: int, num_levels: int, gate: Gate = "channel") -> None:
+    def __init__(
+        self,
+        dim: int,
+        context_dim: int,
+        num_heads: int,
+        num_levels: int,
+        gate: Gate = "channel",
+        recompute: Recompute = "attention",
+    ) -> None:
         super().__init__()
         if dim % num_heads:
             msg = f"The width {dim} cannot be split into {num_heads} heads; choose a divisor of the width."
@@ -124,8 +158,12 @@ class MultiLevelCrossAttention(nn.Module):
         if gate not in ("channel", "token", "scalar"):
             msg = f"gate must be 'channel', 'token' or 'scalar', got {gate!r}."
             raise ValueError(msg)
+        if recompute not in get_args(Recompute):
+            msg = f"recompute must be one of {', '.join(get_args(Recompute))}, got {recompute!r}."
+            raise ValueError(msg)
         self.num_heads = num_heads
         self.gate = gate
+        self.recompute: Recompute = recompute
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(context_dim, 2 * dim)
         self.proj = nn.Linear(dim, dim)
@@ -148,16 +186,31 @@ class MultiLevelCrossAttention(nn.Module):
         num_levels = levels.shape[0]
         at_once = 1 if _one_by_one(x) else num_levels
         query, key_value = self.query(x), self.key_value(levels)
+        x = x.to(query.dtype)  # once, not for every level: under autocast layer norms may give float32
         of_self, of_context = self.gate_weight.chunk(2, dim=1)
-        fused = torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
+        fused = _zeros(x)
         # split, not slices: the gradient of each slice would be as large as the whole
         groups = (part.split(at_once) for part in (key_value, of_self, of_context, self.gate_bias))
-        for key_value_of, *weights in zip(*groups, strict=True):
-            contexts = self._contexts(query, key_value_of)
-            gates = self._gates(x, contexts, *weights)
-            for gate, context in zip(gates, contexts, strict=True):
-                fused.addcmul_(gate, context)
+        for group in zip(*groups, strict=True):
+            if self.training and self.recompute == "gates":
+                fused += recomputed(self._sum_levels, x, query, *group)
+            else:
+                fused = self._add_levels(fused, x, query, *group)
         return (fused / math.sqrt(num_levels)).to(query.dtype)
+
+    def _sum_levels(self, x: Tensor, query: Tensor, key_value: Tensor, *gate: Tensor) -> Tensor:
+        """Sum of alpha_l * C_l over some levels (B, N, D)."""
+        return self._add_levels(_zeros(x), x, query, key_value, *gate)
+
+    def _add_levels(self, fused: Tensor, x: Tensor, query: Tensor, key_value: Tensor, *gate: Tensor) -> Tensor:
+        """Add alpha_l * C_l of some levels to ``fused`` (B, N, D), in place."""
+        if self.training and self.recompute == "attention":
+            contexts = recomputed(self._contexts, query, key_value)
+        else:
+            contexts = self._contexts(query, key_value)
+        for alpha, context in zip(self._gates(x, contexts, *gate), contexts, strict=True):
+            fused.addcmul_(alpha, context)
+        return fused
 
     def _contexts(self, query: Tensor, key_value: Tensor) -> Tensor:
         """C_l of some levels: (B, N, D), (l, B, V, 2 D) -> (l, B, N, D)."""

@@ -85,6 +85,24 @@ def test_equations_2_and_3(gate, num_levels):
     torch.testing.assert_close(result.double(), multi_level(module, x, levels), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("recompute", ["attention", "gates", "decoder"])
+@pytest.mark.parametrize("gate", ["channel", "scalar"])
+def test_gradients_of_equations_2_and_3(gate, recompute):
+    module = randomise(MultiLevelCrossAttention(4, 6, 2, 2, gate, recompute)).double().train()
+    generator = torch.Generator().manual_seed(4)
+    x, levels = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True)
+        for shape in ((2, 3, 4), (2, 2, 3, 6))
+    )
+    parameters = tuple(parameter.detach().requires_grad_() for parameter in module.parameters())
+
+    def call(x, levels, *values):
+        named = dict(zip(dict(module.named_parameters()), values, strict=True))
+        return torch.func.functional_call(module, named, (x, levels))
+
+    assert torch.autograd.gradcheck(call, (x, levels, *parameters))
+
+
 @torch.no_grad()
 def test_gates_differ_between_levels_and_matter():
     module = randomise(MultiLevelCrossAttention(8, 12, 2, 3))
@@ -140,6 +158,7 @@ def test_no_weight_decay_names(build):
         (lambda: MemoryAttention(12, 3, -1), "memory_slots"),
         (lambda: MultiLevelCrossAttention(10, 12, 3, 2), "10.*3 heads"),
         (lambda: MultiLevelCrossAttention(12, 12, 3, 2, "row"), "gate"),
+        (lambda: MultiLevelCrossAttention(12, 12, 3, 2, recompute="everything"), "recompute"),
     ],
 )
 def test_impossible_arguments(make, message):
