@@ -14,6 +14,7 @@ from anomalib_memmc.scoring.error_maps import ErrorMap
 from anomalib_memmc.scoring.masked import MaskedScorer
 
 _RIDGE = 1e-6
+_LEAST_MEAN = 1e-6
 _LEAST_SPREAD = 0.1  # of a cell, such as one in a black border, to the root mean square of all
 
 
@@ -25,12 +26,14 @@ class MahalanobisScorer(MaskedScorer):
     together; the covariance knows both. Cells are standardised by their own mean and spread (no spread counts as less
     than a tenth of the typical one), and the correlations are Ledoit and Wolf's, which are well conditioned with fewer
     images than cells. Before :meth:`fit` the distance is the root of the map's mean, so that it ranks images as the
-    mean does.
+    mean does (unless ``relative``).
 
     Args:
         error_map: How a reconstruction differs from its image; None takes the paper's, ``MSSSIMMap()``.
         cell_size: Side of a cell in pixels; must divide both sides of the image. None takes half a patch: finer than
             the masks, coarse enough to estimate their covariance.
+        relative: Divide the cells of an image by their mean. What makes all of an image harder, such as the noise or
+            sharpness of another device, is then not seen, and only where its errors are.
         **masks: Masks, chunks and blur: arguments of :class:`~anomalib_memmc.scoring.masked.MaskedScorer`.
 
     Raises:
@@ -41,9 +44,12 @@ class MahalanobisScorer(MaskedScorer):
     mean: Tensor
     whitening: Tensor
 
-    def __init__(self, error_map: ErrorMap | None = None, cell_size: int | None = None, **masks: Any) -> None:
+    def __init__(
+        self, error_map: ErrorMap | None = None, cell_size: int | None = None, relative: bool = False, **masks: Any
+    ) -> None:
         super().__init__(error_map, **masks)
         self.cell_size = cell_size
+        self.relative = relative
 
     def setup(self, network: MaskedAutoencoder, mask_ratio: float) -> None:
         """Choose the cells and make room for what is learnt of them."""
@@ -85,8 +91,9 @@ class MahalanobisScorer(MaskedScorer):
         self.is_fitted.fill_(True)
 
     def cells(self, maps: Tensor) -> Tensor:
-        """Root of the mean error of each cell, (B, 1, H, W) >= 0 -> (B, cells), float32."""
-        return functional.avg_pool2d(maps.float(), self.side).flatten(1).clamp(min=0).sqrt()
+        """Root of the mean error of each cell, to that of all where ``relative``: (B, 1, H, W) -> (B, cells), >= 0."""
+        roots = functional.avg_pool2d(maps.float(), self.side).flatten(1).clamp(min=0).sqrt()
+        return roots / roots.mean(dim=1, keepdim=True).clamp(min=_LEAST_MEAN) if self.relative else roots
 
     def reduce(self, anomaly_map: Tensor) -> Tensor:
         """Root mean square of the whitened deviations: about 1 for a training image, higher for an unusual one.

@@ -15,6 +15,9 @@ from anomalib_memmc.scoring.blur import MapBlur
 from anomalib_memmc.scoring.gaussian import Covariance, PlaceGaussians
 
 
+_EPS = 1e-8  # added to the variances of features within an image
+
+
 class PlaceScorer(Scorer):
     """Base class of the scores that compare features place by place, as PaDiM does; a subclass gives the features.
 
@@ -23,6 +26,9 @@ class PlaceScorer(Scorer):
         covariance: ``"place"`` (PaDiM), or ``"shared"`` by all places, which needs fewer images.
         top: Share of the places with the largest distances whose mean is the image score, in (0, 1]; 1 takes all.
         blur_sigma: Standard deviation in pixels of a Gaussian blur of the map; 0 for none.
+        instance_norm: Standardise each feature of an image by its own mean and spread over the places (instance
+            normalisation, Ulyanov et al. 2016). What differs everywhere alike, such as tone, noise or sharpness of
+            another device, is then not seen.
 
     Raises:
         ValueError: If an argument is out of its range, here or, where it depends on the image's size, in ``setup``.
@@ -32,7 +38,12 @@ class PlaceScorer(Scorer):
     grid: tuple[int, int]
 
     def __init__(
-        self, shrinkage: float = 0.1, covariance: Covariance = "place", top: float = 1.0, blur_sigma: float = 0.0
+        self,
+        shrinkage: float = 0.1,
+        covariance: Covariance = "place",
+        top: float = 1.0,
+        blur_sigma: float = 0.0,
+        instance_norm: bool = False,
     ) -> None:
         super().__init__()
         if not 0 < top <= 1:
@@ -42,6 +53,7 @@ class PlaceScorer(Scorer):
         self.covariance: Covariance = covariance
         self.top = top
         self.blur_sigma = blur_sigma
+        self.instance_norm = instance_norm
 
     def make_room(self, network: MaskedAutoencoder, grid: tuple[int, int], width: int) -> None:
         """Make room for what is learnt of every place; for ``setup`` to call.
@@ -50,7 +62,13 @@ class PlaceScorer(Scorer):
             network: The network.
             grid: Rows and columns of the places.
             width: Features of a place, D.
+
+        Raises:
+            ValueError: If ``instance_norm`` has one place only.
         """
+        if self.instance_norm and grid == (1, 1):
+            msg = "instance_norm needs more than one place: choose finer features, or leave it off."
+            raise ValueError(msg)
         self.grid = grid
         self.blur = MapBlur(self.blur_sigma, network.image_size)
         self.gaussians = PlaceGaussians(grid[0] * grid[1], width, self.shrinkage, self.covariance)
@@ -69,7 +87,7 @@ class PlaceScorer(Scorer):
 
     def score(self, network: MaskedAutoencoder, images: Tensor) -> Scores:
         """Distances of the places as a map, enlarged bilinearly, and the mean of the largest as the image score."""
-        distances = self.gaussians(self.features(network, images))
+        distances = self.gaussians(self._compared(network, images))
         largest = distances.topk(max(1, round(self.top * distances.shape[1])), dim=1).values
         picture = distances.unflatten(1, (1, *self.grid))
         anomaly_map = functional.interpolate(picture, list(network.image_size), mode="bilinear", align_corners=False)
@@ -81,5 +99,10 @@ class PlaceScorer(Scorer):
         Raises:
             ValueError: If there are fewer than two images.
         """
-        self.gaussians.fit(gather(torch.cat([self.features(network, images) for images in batches])))
+        self.gaussians.fit(gather(torch.cat([self._compared(network, images) for images in batches])))
         self.is_fitted.fill_(True)
+
+    def _compared(self, network: MaskedAutoencoder, images: Tensor) -> Tensor:
+        """The features that are compared with those of normal images, (B, N, D)."""
+        features = self.features(network, images)
+        return functional.instance_norm(features.mT, eps=_EPS).mT if self.instance_norm else features

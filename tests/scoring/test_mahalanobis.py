@@ -8,9 +8,9 @@ from sklearn.covariance import LedoitWolf
 from anomalib_memmc.scoring import MahalanobisScorer
 
 
-def distances(cell_size):
+def distances(cell_size, **arguments):
     """A scorer of maps of 32 x 16 pixels."""
-    scorer = MahalanobisScorer(cell_size=cell_size)
+    scorer = MahalanobisScorer(cell_size=cell_size, **arguments)
     build_model(image_size=(32, 16), scorer=scorer)
     return scorer
 
@@ -24,10 +24,13 @@ def maps():
     )
 
 
-def test_distance_is_that_of_scikit_learn(maps):
-    errors = distances(4)
+@pytest.mark.parametrize("relative", [False, True])
+def test_distance_is_that_of_scikit_learn(maps, relative):
+    errors = distances(4, relative=relative)
     errors.fit_cells(errors.cells(maps[:30]))
     roots = maps.double().unfold(2, 4, 4).unfold(3, 4, 4).mean(dim=(-1, -2)).sqrt().flatten(1).numpy() * 1e3
+    if relative:
+        roots /= roots.mean(axis=1, keepdims=True)
     roots = (roots - roots[:30].mean(axis=0)) / roots[:30].std(axis=0)
     expected = LedoitWolf().fit(roots[:30]).mahalanobis(roots)
     torch.testing.assert_close(
@@ -45,6 +48,16 @@ def test_normal_images_are_near_one_and_what_differs_is_farther(maps):
     weaker = maps.clone()
     weaker[:, :, 8:16, 8:] = 0  # a place that is usually hard and suddenly easy is unusual as well
     assert (errors.reduce(weaker) > errors.reduce(maps)).float().mean() > 0.9
+
+
+def test_relative_errors_do_not_see_how_hard_an_image_is_as_a_whole(maps):
+    errors = distances(8, relative=True)
+    errors.fit_cells(errors.cells(maps))
+    torch.testing.assert_close(errors.reduce(4 * maps), errors.reduce(maps))
+    changed = maps.clone()
+    changed[:, :, 8:16, 8:] += 2e-3
+    assert errors.reduce(changed).min() > errors.reduce(maps).max()
+    assert torch.isfinite(errors.reduce(torch.zeros_like(maps))).all()
 
 
 def test_a_cell_that_hardly_varies_counts_as_a_tenth_of_the_typical(maps):
