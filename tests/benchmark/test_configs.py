@@ -28,7 +28,6 @@ def in_repository(monkeypatch):
     monkeypatch.syspath_prepend(REPO)
 
 
-@pytest.mark.slow  # kermany's study has 23 models
 @pytest.mark.parametrize("path", BENCHMARKS + STUDIES, ids=name)
 def test_benchmarks_and_studies_parse(path, in_repository):
     jobs = load(path).jobs
@@ -54,23 +53,18 @@ def test_ablations_parse_on_top_of_a_preset(path):
 
 def test_command_line_puts_an_ablation_and_options_on_top_of_a_preset(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    files = ["--config", str(CONFIGS / "cpu" / "folder.yaml"), "--config", str(CONFIGS / "ablation" / "mae.yaml")]
+    files = ["--config", str(CONFIGS / "covidx.yaml"), "--config", str(CONFIGS / "ablation" / "mae.yaml")]
     options = ["--model.init_args.scorer.init_args.num_masks", "4", "--data.init_args.root", "DIR"]
     with pytest.raises(SystemExit) as exit_:
         cli.main(["fit", "--model", "anomalib_memmc.MemMCMAE", *files, *options, "--print_config"])
     assert exit_.value.code == 0
     config = yaml.safe_load(capsys.readouterr().out)
     model, data = config["model"]["init_args"], config["data"]["init_args"]
-    assert (model["memory_slots"], model["multi_level"], model["encoder_dim"], model["in_channels"]) == (
-        0,
-        False,
-        192,
-        1,
-    )
+    assert (model["memory_slots"], model["multi_level"], model["encoder_dim"]) == (0, False, 768)
     scorer = model["scorer"]["init_args"]
-    assert (scorer["num_masks"], scorer["cell_size"], scorer["error_map"]["init_args"]["scale"]) == (4, 4, 2)
-    assert (data["root"], data["normal_dir"], data["train_batch_size"]) == ("DIR", "train/NORMAL", 32)
-    assert (config["trainer"]["max_epochs"], config["trainer"]["precision"]) == (30, "32-true")
+    assert (scorer["num_masks"], scorer["mask_sampler"]) == (4, "random")
+    assert (data["root"], data["train_batch_size"]) == ("DIR", 64)
+    assert (config["trainer"]["max_epochs"], config["trainer"]["precision"]) == (2000, "bf16-mixed")
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=name)
