@@ -18,7 +18,7 @@ SCRIPT = TESTS / "helpers" / "several_processes.py"
 def run(*command, cwd=TESTS):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
     command = [str(part) for part in command]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=900)
 
 
 def digests(folder):
