@@ -4,9 +4,12 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from anomalib.cli import AnomalibCLI
 from anomalib.loggers import configure_logger
+from jsonargparse import ArgumentError, ArgumentParser
 from lightning import seed_everything
 
 from anomalib_memmc.backbone.folder import main as backbone
@@ -18,9 +21,12 @@ from anomalib_memmc.callbacks.one_folder import folder_of_process
 from anomalib_memmc.inspection.command import main as inspect
 from anomalib_memmc.instantiation import constructor_errors
 from anomalib_memmc.memory.command import main as memory
+from anomalib_memmc.model.checkpoint_file import require_checkpoint
 from anomalib_memmc.register import register
+from anomalib_memmc.usage import main_line
 
 TRACEBACK_VARIABLE = "MEMMC_TRACEBACK"
+USER_ERRORS = (ValueError, OSError, RuntimeError)
 COMMANDS = {
     "backbone": backbone,
     "benchmark": benchmark,
@@ -50,6 +56,11 @@ class CLI(AnomalibCLI):
     Python, NumPy and PyTorch before model and data are built. anomalib's default, ``true``, seeds nothing.
     """
 
+    @staticmethod
+    def init_parser(**kwargs: Any) -> ArgumentParser:
+        """As anomalib's, but a mistake raises ``ArgumentError`` instead of ending the process."""
+        return AnomalibCLI.init_parser(**{"exit_on_error": False, **kwargs})
+
     def before_instantiate_classes(self) -> None:
         """Seed everything, then let anomalib prepare the configuration."""
         seed = self._get(self.config, "seed_everything")
@@ -68,19 +79,27 @@ class CLI(AnomalibCLI):
         trainer["default_root_dir"] = folder_of_process(trainer.get("default_root_dir") or "results")
         super().instantiate_engine()
 
+    def _run_subcommand(self) -> None:
+        """Look at the checkpoint first, whose errors would be those of a file format; then run."""
+        checkpoint = self._get(self.config, "ckpt_path")
+        if checkpoint:
+            require_checkpoint(Path(checkpoint), type(self.model), resume=self.subcommand in {"fit", "train"})
+        super()._run_subcommand()
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
-    A user's mistake (a wrong value, a missing file, weights that do not fit) ends in one message on stderr. Set the
-    environment variable ``MEMMC_TRACEBACK=1`` to see where it was raised. Other exceptions are bugs and keep their
-    traceback.
+    A user's mistake (a misspelt key, a wrong value, a missing file, weights that do not fit) ends in one message on
+    stderr, its last line. Set the environment variable ``MEMMC_TRACEBACK=1`` to see where it was raised. Other
+    exceptions are bugs and keep their traceback.
 
     Args:
         argv: Arguments without the program's name. Defaults to those of the process.
 
     Returns:
-        The exit code: 0 for success, 1 for an error or a failed benchmark job, 130 when interrupted.
+        The exit code: 0 for success, 1 for an error or a failed benchmark job, 2 for a key or a value that no class
+        takes, 130 when interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -91,11 +110,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         configure_logger()
         register()
         CLI(arguments)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (*USER_ERRORS, ArgumentError) as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
-        print(f"error: {describe(error)}\n(set {TRACEBACK_VARIABLE}=1 to see the traceback)", file=sys.stderr)
-        return 1
+        is_usage = isinstance(error, ArgumentError)
+        message = main_line(str(error)) if is_usage else describe(error)
+        print(f"({TRACEBACK_VARIABLE}=1 shows the whole report)\nerror: {message}", file=sys.stderr)
+        return 2 if is_usage else 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -81,21 +81,24 @@ def build(config: Mapping[str, Any], base: type) -> Any:
     Raises:
         ValueError: If the class cannot be imported, is of another kind, or does not take the arguments.
     """
+    arguments = config.get("init_args", {}) if isinstance(config, Mapping) else None
+    if not isinstance(arguments, Mapping) or any(not isinstance(name, str) for name in arguments):
+        msg = f"A {base.__name__} is given as class_path and init_args, a mapping of names to values, got {config!r}."
+        raise ValueError(msg)
     path = str(config.get("class_path", ""))
     module, _, name = path.rpartition(".")
     try:
         cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # whatever the module raises when it is imported
         msg = f"Cannot import {path!r} ({error}): check its class_path, and install the package that it is from."
         raise ValueError(msg) from error
     if not (isinstance(cls, type) and issubclass(cls, base)):
         msg = f"{path} is not a {base.__name__}."
         raise ValueError(msg)
-    arguments = {name: _revived(value) for name, value in config.get("init_args", {}).items()}
     try:
-        return cls(**arguments)
+        return cls(**{name: _revived(value) for name, value in arguments.items()})
     except TypeError as error:
-        msg = f"{path} cannot be built of {config.get('init_args', {})}: {error}"
+        msg = f"{path} cannot be built of {arguments}: {error}"
         raise ValueError(msg) from error
 
 

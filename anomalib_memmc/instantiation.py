@@ -1,8 +1,10 @@
 """Errors of constructors, kept readable when jsonargparse calls them."""
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from jsonargparse import ArgumentParser
 
@@ -10,6 +12,9 @@ from jsonargparse import ArgumentParser
 @contextmanager
 def constructor_errors(parser: ArgumentParser) -> Iterator[None]:
     """Raise what a constructor raised, instead of jsonargparse's report on every type it tried.
+
+    jsonargparse lets ``null`` pass as a value of any type. Here a class of this package is not built with it where its
+    argument has another type.
 
     Args:
         parser: The parser whose ``instantiate_classes`` is called within the context.
@@ -21,6 +26,7 @@ def constructor_errors(parser: ArgumentParser) -> Iterator[None]:
 
     def instantiate(class_type: type, *args: Any, **kwargs: Any) -> Any:
         try:
+            _require_no_null(class_type, kwargs)
             return class_type(*args, **kwargs)
         except Exception as error:
             errors.append(error)
@@ -33,3 +39,17 @@ def constructor_errors(parser: ArgumentParser) -> Iterator[None]:
         if errors and errors[-1] is not error:
             raise errors[-1] from None
         raise
+
+
+def _require_no_null(class_type: type, arguments: Mapping[str, Any]) -> None:
+    """Refuse ``null`` for an argument of one of this package's classes that is not declared to take it."""
+    for owner in (each for each in class_type.__mro__ if each.__module__.startswith(f"{__package__}.")):
+        if "__init__" not in vars(owner):
+            continue
+        hints, parameters = get_type_hints(owner.__init__), inspect.signature(owner.__init__).parameters
+        for name, value in arguments.items():
+            if value is None and name in hints and name in parameters and NoneType not in get_args(hints[name]):
+                msg = (
+                    f"{name} of {class_type.__name__} must not be null: give a value, or leave it out for its default."
+                )
+                raise ValueError(msg)

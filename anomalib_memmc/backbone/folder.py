@@ -3,7 +3,7 @@
 import argparse
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,12 @@ from torch import Tensor
 
 from anomalib_memmc.backbone.memmc_mae import INPUT, NAME, MemMCBackbone
 from anomalib_memmc.configurable import plain
-from anomalib_memmc.model.checkpoint import saved_arguments
+from anomalib_memmc.model.checkpoint import network_weights, require_sound, saved_arguments
+from anomalib_memmc.model.checkpoint_file import require_checkpoint
 from anomalib_memmc.model.lightning_model import MemMCMAE
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-_IN_CHECKPOINT = "model."
 
 
 def main(argv: Sequence[str]) -> int:
@@ -73,8 +73,9 @@ def save_backbone(source: MemMCMAE | str | Path, folder: str | Path) -> MemMCBac
     taken = inspect.signature(MemMCBackbone).parameters.keys() & arguments.keys()
     arguments = {name: plain(arguments[name], name) for name in sorted(taken)}
     backbone = MemMCBackbone(**arguments)
-    names = backbone.state_dict().keys()
-    backbone.load_state_dict({name: value for name, value in state.items() if name in names})
+    expected = backbone.state_dict()
+    require_sound(state, expected)
+    backbone.load_state_dict({name: value for name, value in state.items() if name in expected})
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     images = {**INPUT, "input_size": (3, *backbone.network.image_size), "num_classes": 0}
@@ -86,20 +87,7 @@ def save_backbone(source: MemMCMAE | str | Path, folder: str | Path) -> MemMCBac
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The arguments and the weights of a checkpoint's model."""
-    if not path.is_file():
-        msg = f"There is no checkpoint {path}."
-        raise FileNotFoundError(msg)
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken file can fail in many ways
-        msg = f"{path} cannot be read as a checkpoint: {error}"
-        raise ValueError(msg) from error
-    arguments = saved_arguments(checkpoint) if isinstance(checkpoint, Mapping) else {}
-    if not arguments:
-        msg = (
-            f"{path} is no checkpoint of this version of MemMC-MAE. Give the one that its training left, such as "
-            "results/MemMCMAE/Phantom/latest/weights/lightning/model.ckpt."
-        )
-        raise ValueError(msg)
-    state = checkpoint["state_dict"]
-    return arguments, {name.removeprefix(_IN_CHECKPOINT): value for name, value in state.items()}
+    require_checkpoint(path, MemMCMAE)
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    weights = network_weights(checkpoint)
+    return saved_arguments(checkpoint), {f"network.{name}": value for name, value in weights.items()}

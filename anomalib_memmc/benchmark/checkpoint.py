@@ -10,6 +10,7 @@ from anomalib.data import AnomalibDataModule
 from anomalib_memmc.benchmark.config import dotlist, override, read_config
 from anomalib_memmc.benchmark.job import build
 from anomalib_memmc.model import MemMCMAE
+from anomalib_memmc.model.checkpoint_file import require_checkpoint
 from anomalib_memmc.register import register
 
 
@@ -52,9 +53,7 @@ def load(checkpoint: Path, config: str, overrides: Sequence[str]) -> tuple[MemMC
         FileNotFoundError: If the checkpoint or the configuration does not exist.
         ValueError: If the checkpoint is none of MemMC-MAE.
     """
-    if not checkpoint.is_file():
-        msg = f"There is no checkpoint {checkpoint}."
-        raise FileNotFoundError(msg)
+    require_checkpoint(checkpoint, MemMCMAE)
     register()
     _, datamodule, _ = build(override(read_config(config), list(dotlist(overrides))))
     datamodule.train_augmentations = datamodule.val_augmentations

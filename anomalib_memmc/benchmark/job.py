@@ -27,10 +27,13 @@ from anomalib_memmc.model.post_processor import NormalQuantilePostProcessor
 from anomalib_memmc.register import register
 from anomalib_memmc.reporting.comparisons import compare
 from anomalib_memmc.reporting.false_alarms import false_alarms
+from anomalib_memmc.usage import main_line
 
 CONFIG_FILE = "job.json"
 RESULT_FILE = "result.json"
 TABLE_FILE = "predictions.csv"
+NOT_OF_A_JOB = {"ckpt_path", "default_root_dir", "logging", "seed_everything"}
+"""Keys of anomalib's command line that a preset may have, and that build nothing."""
 
 
 def main(folder: Path) -> None:
@@ -163,7 +166,8 @@ def parse(config: dict[str, Any]) -> tuple[ArgumentParser, Namespace]:
     """Check a job's configuration against the classes it names, building nothing.
 
     Args:
-        config: Sections ``model``, ``data`` and ``trainer`` as for anomalib's command line.
+        config: Sections ``model``, ``data`` and ``trainer`` as for anomalib's command line; its other keys are left
+            out.
 
     Returns:
         The parser and the parsed configuration.
@@ -175,10 +179,11 @@ def parse(config: dict[str, Any]) -> tuple[ArgumentParser, Namespace]:
     parser.add_subclass_arguments(AnomalibModule, "model", fail_untyped=False, required=True)
     parser.add_subclass_arguments(AnomalibDataModule, "data", fail_untyped=False, required=True)
     parser.add_class_arguments(Trainer, "trainer", fail_untyped=False, instantiate=False, sub_configs=True)
+    sections = {name: value for name, value in config.items() if name not in NOT_OF_A_JOB}
     try:
-        return parser, parser.parse_object(deepcopy(config))  # jsonargparse changes what it parses
+        return parser, parser.parse_object(deepcopy(sections))  # jsonargparse changes what it parses
     except ArgumentError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(main_line(str(error))) from error
 
 
 def data_root(config: dict[str, Any]) -> Path | None:

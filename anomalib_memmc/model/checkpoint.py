@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from anomalib_memmc.configurable import build
@@ -24,19 +23,39 @@ _COMPUTATION = (  # no shape shows these
 )
 
 
+_NETWORK = "model.network."
 ARGUMENTS = "memmc_arguments"
 """Key of a checkpoint's own arguments: Lightning overwrites the hyper-parameters by what a caller passes."""
 
 
 def saved_arguments(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that a checkpoint's model was built with, plain values; empty where it names none."""
-    return dict(checkpoint.get(ARGUMENTS, {}))
+    """The arguments that a checkpoint's model was built with, plain values; empty where it names none.
+
+    Raises:
+        ValueError: If it has something else in their place.
+    """
+    arguments = checkpoint.get(ARGUMENTS, {})
+    if not isinstance(arguments, Mapping):
+        msg = f"The checkpoint is damaged: {ARGUMENTS} in it holds a {type(arguments).__name__}, not arguments by name."
+        raise ValueError(msg)
+    return dict(arguments)
 
 
 def saved_scorer(checkpoint: Mapping[str, Any]) -> Scorer | None:
     """The scorer that a checkpoint was made with, not fitted; None where it names none."""
     config = saved_arguments(checkpoint).get("scorer")
-    return None if config is None else build(config, Scorer)
+    if config is None:
+        return None
+    scorer: Scorer = build(config, Scorer)
+    return scorer
+
+
+def network_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The network's weights in a checkpoint, by the network's names; none where it holds something else."""
+    state = checkpoint.get("state_dict")
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        return {}
+    return {name.removeprefix(_NETWORK): value for name, value in state.items() if str(name).startswith(_NETWORK)}
 
 
 def require_finite_checkpoint(checkpoint: Mapping[str, Any]) -> None:
@@ -67,8 +86,11 @@ def require_same_network(checkpoint: Mapping[str, Any], model: MemMCMAEModel, ar
     """
     theirs = saved_arguments(checkpoint)
     differing = _differences(theirs, arguments, ignored={"scorer"})
-    saved = _shapes(checkpoint.get("state_dict", {}), "model.network.")
-    if saved != _shapes(model.network.state_dict()) or set(differing) & set(_COMPUTATION):
+    weights = network_weights(checkpoint)
+    saved = {name: value.shape for name, value in weights.items()}
+    expected = model.network.state_dict()
+    has_shapes = saved == {name: value.shape for name, value in expected.items()}
+    if not theirs or not has_shapes or set(differing) & set(_COMPUTATION):
         described = "; ".join(differing.values())
         reason = f"trained with {described}" if differing else "not a MemMC-MAE checkpoint of this version"
         msg = (
@@ -76,6 +98,28 @@ def require_same_network(checkpoint: Mapping[str, Any], model: MemMCMAEModel, ar
             "Pass the same --config, or the same model arguments, as for training."
         )
         raise ValueError(msg)
+    require_sound(weights, expected)
+
+
+def require_sound(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are no numbers.
+
+    Args:
+        weights: A checkpoint's weights by name.
+        expected: A model's weights by name; the others are not looked at.
+
+    Raises:
+        ValueError: If one is not of its kind, such as integers in place of fractions.
+        NotFiniteError: If one is NaN or infinite.
+    """
+    for name, theirs in weights.items():
+        if name not in expected:
+            continue
+        here = expected[name]
+        if theirs.is_complex() or theirs.is_floating_point() != here.is_floating_point():
+            msg = f"The checkpoint is damaged: {name} in it is of {theirs.dtype}, not of {here.dtype}."
+            raise ValueError(msg)
+    require_finite_weights(weights, "The checkpoint")
 
 
 def require_same_scorer(checkpoint: Mapping[str, Any], model: MemMCMAEModel, mask_ratio: float) -> None:
@@ -135,7 +179,3 @@ def _costless(scorer: Scorer, prefix: str = "") -> set[str]:
     for index, part in enumerate(getattr(scorer, "scorers", ())):
         names |= _costless(part, f"{prefix}scorers.{index}.")
     return names
-
-
-def _shapes(state: Mapping[str, Tensor], prefix: str = "") -> dict[str, torch.Size]:
-    return {name.removeprefix(prefix): value.shape for name, value in state.items() if name.startswith(prefix)}

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from anomalib_memmc.arguments import require_count, require_number
 from anomalib_memmc.configurable import Configurable
 from anomalib_memmc.model.features import FrozenFeatures
 
@@ -44,10 +45,9 @@ class FeatureTarget(Configurable, nn.Module):
         pre_trained: bool = True,
     ) -> None:
         super().__init__()
-        if cells < 1:
-            msg = f"cells must be at least 1, got {cells}."
-            raise ValueError(msg)
-        if weight <= 0:
+        require_count("cells", cells)
+        require_number("weight", weight)
+        if weight == 0:
             msg = f"weight must be greater than 0, got {weight}; without features leave feature_target out."
             raise ValueError(msg)
         self.backbone = backbone
@@ -56,15 +56,19 @@ class FeatureTarget(Configurable, nn.Module):
         self.weight = weight
         self.pre_trained = pre_trained
 
-    def setup(self, image_size: tuple[int, int], patches: tuple[int, int]) -> None:
+    def setup(self, image_size: tuple[int, int], patches: tuple[int, int], in_channels: int) -> None:
         """Build the frozen network, without weights.
 
         Args:
             image_size: Height and width in pixels.
             patches: Rows and columns of the patches.
+            in_channels: Channels of the images.
+
+        Raises:
+            ValueError: If the frozen network takes no such images.
         """
         grid = (patches[0] * self.cells, patches[1] * self.cells)
-        self.features = FrozenFeatures(self.backbone, self.layers, image_size, grid, self.pre_trained)
+        self.features = FrozenFeatures(self.backbone, self.layers, image_size, grid, self.pre_trained, in_channels)
         self.register_buffer("mean", torch.zeros(1, self.features.width, *grid))
         self.register_buffer("spread", torch.ones(1, self.features.width, 1, 1))
         self.register_buffer("is_fitted", torch.tensor(False))

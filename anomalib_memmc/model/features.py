@@ -27,9 +27,10 @@ class FrozenFeatures(nn.Module):
         grid: Rows and columns of the places; None takes those of the finest layer. Finer layers are averaged, coarser
             ones enlarged bilinearly.
         pre_trained: Whether :meth:`load_weights` loads timm's pretrained weights (ImageNet); False leaves random ones.
+        in_channels: Channels of the images, 1 or 3.
 
     Raises:
-        ValueError: If the network has no such layer.
+        ValueError: If the network has no such layer, or takes no images of so many channels.
     """
 
     has_weights: Tensor
@@ -43,8 +44,15 @@ class FrozenFeatures(nn.Module):
         image_size: tuple[int, int],
         grid: tuple[int, int] | None = None,
         pre_trained: bool = True,
+        in_channels: int = 3,
     ) -> None:
         super().__init__()
+        if in_channels not in (1, 3):
+            msg = (
+                f"The pretrained features of {backbone} are of colour images, or of grey ones as colour: they need "
+                f"in_channels of 1 or 3, got {in_channels}. Leave the features out, or give such images."
+            )
+            raise ValueError(msg)
         self.backbone = backbone
         self.layers = list(layers)
         with torch.random.fork_rng(devices=[]):  # the initial weights of the masked autoencoder must not change

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from anomalib import LearningType
@@ -20,6 +20,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 
+from anomalib_memmc.arguments import require_choice, require_count, require_number
 from anomalib_memmc.callbacks import (
     EveryImageOnce,
     FitFeatureTarget,
@@ -54,6 +55,8 @@ from anomalib_memmc.scoring.base import Scorer
 
 logger = logging.getLogger(__name__)
 
+_LARGEST_SEED = 2**31 - 1  # what is added for process and epoch keeps it below NumPy's limit of 2**32
+
 
 class MemMCMAE(AnomalibModule):
     """Memory-augmented multi-level cross-attentional masked autoencoder (Tian et al., arXiv 2203.11725).
@@ -65,7 +68,7 @@ class MemMCMAE(AnomalibModule):
         scorer: How images are scored, or its configuration (``class_path`` and ``init_args``); None takes the paper's,
             the mean MS-SSIM error over ten random masks, or the scorer of the checkpoint that is loaded.
         pretrained: Path of an MAE checkpoint to start from; see ``load_mae_weights``.
-        max_epochs: Epochs to train; None leaves it to the trainer.
+        max_epochs: Epochs to train; None leaves it to the trainer, -1 leaves the end to its ``max_steps``.
         lr: Learning rate at the end of warm-up.
         lr_scaling: ``"absolute"`` takes ``lr`` as it is (paper), ``"linear"`` multiplies it by batch size / 256 (MAE).
         optimizer: ``"adamw"`` (MAE) or ``"adam"``, whose decay is coupled (the paper's word).
@@ -104,6 +107,15 @@ class MemMCMAE(AnomalibModule):
         visualizer: Visualizer | bool = True,
         **network: Any,
     ) -> None:
+        for name, value in {"lr": lr, "weight_decay": weight_decay, "warmup_epochs": warmup_epochs}.items():
+            require_number(name, value)
+        require_choice("lr_scaling", lr_scaling, ("absolute", "linear"))
+        require_choice("optimizer", optimizer, get_args(OptimizerName))
+        require_count("picture_every", picture_every, least=0)
+        if max_epochs is not None:
+            require_count("max_epochs", max_epochs, least=-1)
+        if seed is not None:
+            require_count("seed", seed, least=0, most=_LARGEST_SEED)
         given: Scorer | None = build(scorer, Scorer) if isinstance(scorer, Mapping) else scorer  # as in a checkpoint
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from anomalib_memmc.arguments import require_count, require_number
+
 MaskSampler = Literal["random", "complementary"]
 
 
@@ -24,6 +26,7 @@ def num_visible(num_patches: int, mask_ratio: float) -> int:
     Raises:
         ValueError: If the ratio leaves no patch visible or none hidden.
     """
+    require_number("mask_ratio", mask_ratio)
     visible = int(num_patches * (1 - mask_ratio))
     if not (0 < mask_ratio < 1 and 0 < visible < num_patches):
         msg = (
@@ -112,9 +115,8 @@ def seeded_masks(num_masks: int, num_patches: int, mask_ratio: float, sampler: M
     Raises:
         ValueError: If an argument is out of its range.
     """
-    if num_masks < 1:
-        msg = f"num_masks must be at least 1, got {num_masks}."
-        raise ValueError(msg)
+    require_count("num_masks", num_masks)
+    require_count("mask_seed", seed, least=0)
     samplers = {"random": random_masks, "complementary": complementary_masks}
     if sampler not in samplers:
         msg = f"mask_sampler must be one of {sorted(samplers)}, got {sampler!r}."

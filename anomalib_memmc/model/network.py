@@ -7,6 +7,7 @@ import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
+from anomalib_memmc.arguments import require_choice, require_count
 from anomalib_memmc.configurable import Configurable, build
 from anomalib_memmc.model.decoder import Decoder
 from anomalib_memmc.model.encoder import Encoder
@@ -79,6 +80,16 @@ class MaskedAutoencoder(Configurable, nn.Module):
         compile: bool = False,
     ) -> None:
         super().__init__()
+        sizes = {"patch_size": patch_size, "in_channels": in_channels}
+        sizes |= {"encoder_dim": encoder_dim, "encoder_depth": encoder_depth, "encoder_heads": encoder_heads}
+        sizes |= {"decoder_dim": decoder_dim, "decoder_depth": decoder_depth, "decoder_heads": decoder_heads}
+        for name, size in sizes.items():
+            require_count(name, size)
+        require_count("memory_slots", memory_slots, least=0)
+        switches = {"cross_residual": cross_residual, "long_skips": long_skips}
+        switches |= {"checkpoint_decoder": checkpoint_decoder, "compile": compile}
+        for name, switch in switches.items():
+            require_choice(name, switch, (True, False))
         self.image_size = _pair(image_size)
         self.patch_size = patch_size
         self.grid = _grid(self.image_size, patch_size)
@@ -87,7 +98,7 @@ class MaskedAutoencoder(Configurable, nn.Module):
         self.pixel_values = patch_size**2 * in_channels
         target = build(feature_target, FeatureTarget) if isinstance(feature_target, Mapping) else feature_target
         if target is not None:
-            target.setup(self.image_size, self.grid)
+            target.setup(self.image_size, self.grid, in_channels)
 
         self.patch_embed = nn.Conv2d(in_channels, encoder_dim, patch_size, patch_size)
         self.cls_token = nn.Parameter(torch.randn(1, 1, encoder_dim) * 0.02)
@@ -263,11 +274,11 @@ def _of_each_image(index: Tensor, images: Tensor) -> Tensor:
 
 def _pair(image_size: int | Sequence[int]) -> tuple[int, int]:
     """Height and width from one number or two."""
-    pair = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    if len(pair) != 2 or any(not isinstance(side, int) or side < 1 for side in pair):
+    pair = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if not isinstance(pair, Sequence) or len(pair) != 2 or any(type(side) is not int or side < 1 for side in pair):
         msg = f"image_size must be a positive number of pixels or two of them (height, width), got {image_size!r}."
         raise ValueError(msg)
-    return pair
+    return pair[0], pair[1]
 
 
 def _grid(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
@@ -285,8 +296,13 @@ def _levels(multi_level: bool | list[int], depth: int) -> tuple[int, ...]:
     """Levels to attend to, from 1."""
     if isinstance(multi_level, bool):
         return tuple(range(1, depth + 1)) if multi_level else ()
-    levels = tuple(multi_level)
-    if not levels or len(set(levels)) < len(levels) or any(not 1 <= level <= depth for level in levels):
+    levels = tuple(multi_level) if isinstance(multi_level, Sequence) else ()
+    known = range(1, depth + 1)
+    if (
+        not levels
+        or len(set(levels)) < len(levels)
+        or any(type(level) is not int or level not in known for level in levels)
+    ):
         msg = (
             f"multi_level must be true, false or a list of different levels from 1 to encoder_depth={depth}, "
             f"got {multi_level!r}."

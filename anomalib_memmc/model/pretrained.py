@@ -15,9 +15,11 @@ from torch import Tensor
 from anomalib_memmc.model.finite import require_finite_weights
 from anomalib_memmc.model.layers.positions import resize_positions
 from anomalib_memmc.model.network import MaskedAutoencoder
+from anomalib_memmc.model.torch_file import read_torch_file, require_file
 from anomalib_memmc.model.torch_model import MemMCMAEModel
 
 _WRAPPERS = ("state_dict", "model")
+_DEEPEST = 8
 _PREFIXES = ("module.", "vit.")
 
 # Their names and this package's, without ".weight" and ".bias"; first outside the blocks, then inside.
@@ -65,6 +67,7 @@ _INNER_NAMES = {
     "intermediate.dense": "mlp.fc1",
     "output.dense": "mlp.fc2",
 }
+_BLOCK_PARTS = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
 _BLOCK = re.compile(
     r"(?:blocks|encoder\.layer|layers)\.(?P<i>\d+)\.(?P<name>.+)"
     r"|(?:decoder_blocks|decoder\.decoder_layers|decoder\.decoder_encoder\.layer)\.(?P<j>\d+)\.(?P<decoder_name>.+)"
@@ -111,7 +114,7 @@ def load_mae_weights(model: MemMCMAEModel | MaskedAutoencoder, path: str | Path)
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file cannot be read, holds no MAE encoder, or an encoder that does not fit the model.
+        ValueError: If the file cannot be read, holds no MAE encoder, or one that does not fit the model or is not whole.
         NotFiniteError: If a weight is NaN or infinite.
     """
     path = Path(path)
@@ -120,6 +123,7 @@ def load_mae_weights(model: MemMCMAEModel | MaskedAutoencoder, path: str | Path)
     expected = network.state_dict()
     values = {name: tensor for name, tensor in found.items() if not name.startswith("decoder.")}
     _require_encoder(values, network, path)
+    _require_whole(values, path)
     values = {name: tensor for name, tensor in values.items() if name in expected}
     if "pos_embed" in values:
         values["pos_embed"] = _positions(values["pos_embed"], network.grid, path)
@@ -140,28 +144,43 @@ def load_mae_weights(model: MemMCMAEModel | MaskedAutoencoder, path: str | Path)
 
 def _read(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name, without wrappers."""
-    if not path.exists():
-        msg = f"There is no checkpoint {path}."
-        raise FileNotFoundError(msg)
-    if path.is_dir():
-        msg = f"{path} is a directory; give the checkpoint file in it, such as model.safetensors."
-        raise ValueError(msg)
-    try:
-        if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        else:
-            # The original MAE code saves its command line, a plain Namespace, next to the weights.
-            with torch.serialization.safe_globals([argparse.Namespace]):
-                content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken file can fail in many ways
-        msg = f"{path} cannot be read as a checkpoint (.safetensors, or a torch file of plain tensors): {error}"
-        raise ValueError(msg) from error
-    while isinstance(content, Mapping) and (inner := [w for w in _WRAPPERS if isinstance(content.get(w), Mapping)]):
+    content: Any
+    if path.suffix == ".safetensors":
+        content = _read_safetensors(path)
+    else:  # the original MAE code saves its command line, a plain Namespace, next to the weights
+        content = read_torch_file(path, safe_globals=[argparse.Namespace])
+    for _ in range(_DEEPEST):
+        inner = [w for w in _WRAPPERS if isinstance(content, Mapping) and isinstance(content.get(w), Mapping)]
+        if not inner:
+            break
         content = content[inner[0]]
+    else:
+        msg = f"{path} holds {' in '.join(_WRAPPERS)} without end, or in itself: it is damaged. Copy it again."
+        raise ValueError(msg)
     if not isinstance(content, Mapping):
         msg = f"{path} holds a {type(content).__name__}, not tensors by name."
         raise ValueError(msg)
-    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    for name, value in tensors.items():
+        if _own_name(name) is not None:
+            _require_numbers(name, value, path)
+    return tensors
+
+
+def _require_numbers(name: str, value: Tensor, path: Path) -> None:
+    """Refuse a tensor that cannot be weights."""
+    if not value.is_floating_point() or value.layout is not torch.strided or value.device.type != "cpu":
+        msg = f"{path} holds no weights under {name}: it is of {value.dtype}, {value.layout}, on {value.device}."
+        raise ValueError(msg)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    require_file(path)
+    try:
+        return load_file(path)
+    except Exception as error:  # a broken file can fail in many ways
+        msg = f"{path} cannot be read as a file of safetensors: {error}. Copy it again."
+        raise ValueError(msg) from error
 
 
 def _translate(checkpoint: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, list[str]], list[str]]:
@@ -232,6 +251,17 @@ def _require_encoder(found: dict[str, Tensor], network: MaskedAutoencoder, path:
     if differing:
         msg = f"The encoder of {path} does not fit the model: it has {', '.join(differing)}. "
         msg += "Build the model with the checkpoint's sizes, or take another checkpoint."
+        raise ValueError(msg)
+
+
+def _require_whole(found: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse an encoder of which a part is missing: that part would be random."""
+    depth = _depth(found)
+    parts = [f"{part}.{kind}" for part in _BLOCK_PARTS for kind in ("weight", "bias")]
+    whole = [f"encoder.blocks.{index}.{part}" for index in range(depth) for part in parts]
+    whole += ["patch_embed.weight", "patch_embed.bias"]
+    if missing := [name for name in whole if name not in found]:
+        msg = f"The encoder of {path} is not whole: there is nothing for {', '.join(missing[:5])}. Copy it again."
         raise ValueError(msg)
 
 

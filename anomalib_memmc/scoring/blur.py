@@ -4,6 +4,8 @@ import torch
 from anomalib.models.components import GaussianBlur2d
 from torch import Tensor, nn
 
+from anomalib_memmc.arguments import require_number
+
 
 class MapBlur(nn.Module):
     """anomalib's Gaussian blur, always in float32, with a kernel that no checkpoint holds.
@@ -18,8 +20,9 @@ class MapBlur(nn.Module):
 
     def __init__(self, sigma: float, image_size: tuple[int, int]) -> None:
         super().__init__()
+        require_number("blur_sigma", sigma)
         limit = min(image_size) / 4
-        if not 0 <= sigma < limit:
+        if sigma >= limit:
             msg = f"blur_sigma must be at least 0 and below a quarter of the shorter side ({limit:g}), got {sigma}."
             raise ValueError(msg)
         self.blur = GaussianBlur2d(sigma=sigma) if sigma else None

@@ -62,7 +62,7 @@ class StructureMap(ErrorMap):
     def check(self, image_size: tuple[int, int]) -> None:
         """The scale must be one that the images have."""
         largest = num_scales(*image_size)
-        if not 1 <= self.scale <= largest:
+        if type(self.scale) is not int or not 1 <= self.scale <= largest:
             msg = (
                 f"scale of StructureMap must be between 1 and {largest} for images of {image_size} pixels, "
                 f"got {self.scale}."

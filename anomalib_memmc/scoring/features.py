@@ -42,7 +42,13 @@ class FeatureScorer(PlaceScorer):
     def setup(self, network: MaskedAutoencoder, mask_ratio: float) -> None:
         """Build the frozen network, without weights, and make room for what is learnt of every place."""
         del mask_ratio
-        self.frozen = FrozenFeatures(self.backbone, self.layers, network.image_size, pre_trained=self.pre_trained)
+        self.frozen = FrozenFeatures(
+            self.backbone,
+            self.layers,
+            network.image_size,
+            pre_trained=self.pre_trained,
+            in_channels=network.in_channels,
+        )
         self.make_room(network, self.frozen.grid, self.frozen.width)
 
     def prepare(self) -> None:

@@ -5,6 +5,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from anomalib_memmc.arguments import require_number
+
 Covariance = Literal["place", "shared"]
 
 _LEAST_SPREAD = 0.1  # of a feature to the root mean square of all at its place
@@ -33,6 +35,7 @@ class PlaceGaussians(nn.Module):
 
     def __init__(self, places: int, width: int, shrinkage: float, covariance: Covariance = "place") -> None:
         super().__init__()
+        require_number("shrinkage", shrinkage)
         if not 0 < shrinkage <= 1:
             msg = f"shrinkage must lie in (0, 1], got {shrinkage}."
             raise ValueError(msg)

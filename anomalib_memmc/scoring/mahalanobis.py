@@ -8,6 +8,7 @@ from sklearn.covariance import LedoitWolf
 from torch import Tensor
 from torch.nn import functional
 
+from anomalib_memmc.arguments import require_count
 from anomalib_memmc.gathering import gather
 from anomalib_memmc.model.network import MaskedAutoencoder
 from anomalib_memmc.scoring.error_maps import ErrorMap
@@ -56,7 +57,8 @@ class MahalanobisScorer(MaskedScorer):
         super().setup(network, mask_ratio)
         half = network.patch_size // 2 if network.patch_size % 2 == 0 else network.patch_size
         self.side = half if self.cell_size is None else self.cell_size
-        if self.side < 1 or any(length % self.side for length in network.image_size):
+        require_count("cell_size", self.side)
+        if any(length % self.side for length in network.image_size):
             msg = f"cell_size must be a number of pixels that divides both sides of the image, got {self.side}."
             raise ValueError(msg)
         cells = (network.image_size[0] // self.side) * (network.image_size[1] // self.side)

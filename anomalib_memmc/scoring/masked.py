@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from anomalib_memmc.arguments import require_count
 from anomalib_memmc.model.masking import MaskSampler, seeded_masks, visible_indices
 from anomalib_memmc.model.network import MaskedAutoencoder
 from anomalib_memmc.scoring.base import Scorer, Scores
@@ -58,9 +59,8 @@ class MaskedScorer(Scorer):
         blur_sigma: float = 0.0,
     ) -> None:
         super().__init__()
-        if chunk_size is not None and chunk_size < 1:
-            msg = f"chunk_size must be at least 1, or None to fit the memory, got {chunk_size}."
-            raise ValueError(msg)
+        if chunk_size is not None:
+            require_count("chunk_size", chunk_size)
         if error_map is not None and not isinstance(error_map, ErrorMap):
             msg = f"error_map must be an ErrorMap of anomalib_memmc.scoring, such as MSSSIMMap(), got {error_map!r}."
             raise TypeError(msg)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from anomalib_memmc.arguments import require_number
 from anomalib_memmc.gathering import gather
 from anomalib_memmc.model.network import MaskedAutoencoder
 from anomalib_memmc.scoring.base import Scorer, Scores
@@ -46,6 +47,7 @@ class PlaceScorer(Scorer):
         instance_norm: bool = False,
     ) -> None:
         super().__init__()
+        require_number("top", top)
         if not 0 < top <= 1:
             msg = f"top must lie in (0, 1], got {top}."
             raise ValueError(msg)

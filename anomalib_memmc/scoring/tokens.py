@@ -38,7 +38,7 @@ class TokenScorer(PlaceScorer):
     def setup(self, network: MaskedAutoencoder, mask_ratio: float) -> None:
         """Draw the masks and make room for what is learnt of every place."""
         depth = len(network.encoder.blocks)
-        if not self.levels or any(not 1 <= level <= depth for level in self.levels):
+        if not self.levels or any(type(level) is not int or not 1 <= level <= depth for level in self.levels):
             msg = f"levels of TokenScorer must be some of 1 to encoder_depth={depth}, got {self.levels}."
             raise ValueError(msg)
         masks = seeded_masks(self.num_masks, network.num_patches, mask_ratio, "complementary", self.mask_seed)

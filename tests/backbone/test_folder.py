@@ -48,15 +48,21 @@ def test_missing_checkpoint(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "saved").exists()
 
 
-@pytest.mark.parametrize("content", [{"state_dict": {}, "hyper_parameters": {"backbone": "resnet18"}}, [1]])
-def test_checkpoint_of_another_model(content, tmp_path):
+RESNET = {"state_dict": {}, "hyper_parameters": {"backbone": "resnet18"}, "pytorch-lightning_version": "2.6.0"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(RESNET, "of this version of MemMC-MAE: it lacks memmc_arguments"), ([1], "of a training: it lacks state_dict")],
+)
+def test_checkpoint_of_another_model(content, message, tmp_path):
     torch.save(content, tmp_path / "other.ckpt")
-    with pytest.raises(ValueError, match=r"other\.ckpt is no checkpoint of this version of MemMC-MAE"):
+    with pytest.raises(ValueError, match=rf"other\.ckpt is no checkpoint {message}"):
         save_backbone(tmp_path / "other.ckpt", tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
 
 
 def test_file_that_is_no_checkpoint(tmp_path):
     (tmp_path / "text.ckpt").write_text("weights")
-    with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
+    with pytest.raises(ValueError, match=r"text\.ckpt cannot be read as a file of torch\.save"):
         save_backbone(tmp_path / "text.ckpt", tmp_path / "saved")

@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import lightning
 import pytest
 import timm
 import torch
@@ -31,6 +32,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "configs").symlink_to(REPO / "configs")
     model, _, _ = build(read_config(REPO / "configs" / "quickstart.yaml"))
     checkpoint = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
+    checkpoint["pytorch-lightning_version"] = lightning.__version__
     model.on_save_checkpoint(checkpoint)
     Path(CHECKPOINT).parent.mkdir(parents=True)
     torch.save(checkpoint, CHECKPOINT)

@@ -1,0 +1,58 @@
+"""Checks of a constructor's arguments: one message that names the argument, its range and what was given."""
+
+import math
+from collections.abc import Collection
+from numbers import Integral, Real
+from typing import Any
+
+
+def require_count(name: str, value: Any, least: int = 1, most: int | None = None) -> None:
+    """Refuse what is no whole number of a range.
+
+    Args:
+        name: Name of the argument.
+        value: What was given.
+        least: The smallest value allowed.
+        most: The largest value allowed; None for no limit.
+
+    Raises:
+        ValueError: If the value is no integer (``true`` is none) or out of the range.
+    """
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not is_whole or value < least or (most is not None and value > most):
+        limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+        msg = f"{name} must be a whole number {limits}, got {value!r}."
+        raise ValueError(msg)
+
+
+def require_number(name: str, value: Any, least: float = 0.0) -> None:
+    """Refuse what is no finite number of at least ``least``.
+
+    Args:
+        name: Name of the argument.
+        value: What was given.
+        least: The smallest value allowed.
+
+    Raises:
+        ValueError: If the value is no number (``true`` is none), is NaN or infinite, or too small.
+    """
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value < least:
+        msg = f"{name} must be a finite number of at least {least:g}, got {value!r}."
+        raise ValueError(msg)
+
+
+def require_choice(name: str, value: Any, choices: Collection[Any]) -> None:
+    """Refuse what is not among the choices.
+
+    Args:
+        name: Name of the argument.
+        value: What was given.
+        choices: The values allowed.
+
+    Raises:
+        ValueError: If the value is none of them, or of another type (1 is not ``true``).
+    """
+    if not any(value == choice and type(value) is type(choice) for choice in choices):
+        msg = f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}."
+        raise ValueError(msg)
