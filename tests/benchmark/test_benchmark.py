@@ -13,7 +13,7 @@ from helpers.models import TINY_MEMMC
 from helpers.tables import prediction_table, small_table
 from PIL import Image
 
-from anomalib_memmc.benchmark import command, job
+from anomalib_memmc.benchmark import job, process
 from anomalib_memmc.benchmark.config import load, merge
 from anomalib_memmc.benchmark.gallery import choose_cases
 from anomalib_memmc.benchmark.predictions import Predictions
@@ -87,7 +87,7 @@ def started(monkeypatch):
             return 1
         return 0
 
-    monkeypatch.setattr(command, "start", start)
+    monkeypatch.setattr(process, "start", start)
     return folders
 
 
@@ -190,7 +190,7 @@ def test_all_models_get_the_same_evaluator_and_post_processor(folder):
 def test_job_in_a_process_of_its_own(tmp_path):
     (tmp_path / "job.json").write_text(json.dumps({"seed": 0, "config": {"model": {"class_path": "NoSuchModel"}}}))
     log = tmp_path / "log.txt"
-    assert command.start(tmp_path, dict(os.environ), log) == 1
+    assert process.start(tmp_path, dict(os.environ), log) == 1
     assert "NoSuchModel" in json.loads((tmp_path / "result.json").read_text())["error"]
     assert "Traceback" in log.read_text()
 
@@ -212,7 +212,7 @@ def test_killed_job_shows_the_end_of_its_log(folder, monkeypatch, capsys):
         log.write_text("first\nlast words\n")
         return -9
 
-    monkeypatch.setattr(command, "start", start)
+    monkeypatch.setattr(process, "start", start)
     assert run("--seeds", "[0]") == 1
     assert "exit code -9" in capsys.readouterr().err
     assert "last words" in read_rows()[0]["error"]
@@ -326,7 +326,7 @@ def test_environment_of_a_job(folder, monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     patchcore = {"class_path": "Patchcore", "init_args": {"backbone": "tf_efficientnet_lite0"}}
     write("benchmark.yaml", {"output": "o", "base": "base.yaml", "seeds": [0], "models": {"P": patchcore, "B": None}})
-    first, second = (command._environment(job, Path("weights")) for job in load("benchmark.yaml").jobs)
+    first, second = (process._environment(job, Path("weights")) for job in load("benchmark.yaml").jobs)
     assert (first["MALLOC_MMAP_THRESHOLD_"], first["HF_HUB_OFFLINE"]) == ("1000000", "1")
     assert not {"MALLOC_MMAP_THRESHOLD_", "HF_HUB_OFFLINE"} & second.keys()
 
