@@ -3,10 +3,11 @@
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from anomalib.cli import AnomalibCLI
 from anomalib.loggers import configure_logger
 from jsonargparse import ArgumentError, ArgumentParser
@@ -62,7 +63,16 @@ class CLI(AnomalibCLI):
         return AnomalibCLI.init_parser(**{"exit_on_error": False, **kwargs})
 
     def before_instantiate_classes(self) -> None:
-        """Seed everything, then let anomalib prepare the configuration."""
+        """Seed everything, then let anomalib prepare the configuration.
+
+        Raises:
+            ValueError: If a configuration file's ``trainer`` is no mapping, which jsonargparse leaves out silently.
+        """
+        for file in self._get(self.config, "config") or ():
+            trainer = yaml.safe_load(file.get_content()).get("trainer")
+            if trainer is not None and not isinstance(trainer, Mapping):
+                msg = f"{file}: trainer must be a mapping of the trainer's arguments to values, got {trainer!r}."
+                raise ValueError(msg)
         seed = self._get(self.config, "seed_everything")
         if isinstance(seed, int) and not isinstance(seed, bool):
             seed_everything(seed, workers=True)

@@ -6,6 +6,7 @@ _HEADINGS = re.compile(r"Does not validate against any of|Subtypes: |Errors:$|Gi
 _KEY = re.compile(r'Parser key "(?P<key>[^"]+)":?\s*(?P<rest>.*)')
 _CLASS = re.compile(r"Problem with given class_path '(?P<path>[^']+)':")
 _OPTION = re.compile(r"Option '(?P<key>[^']+)' is not accepted$")
+_NO_YAML = "Problems parsing config:"
 _NOTHING = "Expected a <class 'NoneType'>"
 
 
@@ -22,6 +23,9 @@ def main_line(report: str) -> str:
         One line, such as ``model.init_args.encoder_depth: expected int. Got value: two``; the report itself on one
         line where it is in no known form.
     """
+    if report.startswith(_NO_YAML):
+        where = re.sub(r'in "<unicode string>",', "at", report.removeprefix(_NO_YAML))
+        return f"the configuration is not valid YAML: {' '.join(where.split())}"
     around: list[tuple[int, str, str]] = []  # depth, and a key or a class
     found: list[tuple[int, str, str]] = []  # depth, where, and what is wrong there
     for line in filter(str.strip, report.splitlines()):

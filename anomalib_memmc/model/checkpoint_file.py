@@ -42,8 +42,8 @@ def require_checkpoint(path: Path, model_class: type[AnomalibModule], resume: bo
         content = read_torch_file(path, mmap=True)
     if not _has(content, _KINDS):
         msg = (
-            f"{path} is no checkpoint of a training: it lacks {' or '.join(_KINDS)}. Give the one that the training "
-            "left, such as results/MemMCMAE/Phantom/latest/weights/lightning/model.ckpt. MAE weights go to pretrained."
+            f"{path} is no checkpoint of a training: {' or '.join(_KINDS)} is missing or damaged. Give the one that "
+            "the training left, such as results/MemMCMAE/Phantom/latest/weights/lightning/model.ckpt. MAE weights go to pretrained."
         )
         raise ValueError(msg)
     if resume and not _has(content, _KINDS_TO_RESUME):
@@ -57,8 +57,13 @@ def require_checkpoint(path: Path, model_class: type[AnomalibModule], resume: bo
 
 
 def _has(content: Any, kinds: Mapping[str, type]) -> bool:
-    """Whether a file's content has values of these types under these names."""
-    return isinstance(content, Mapping) and all(isinstance(content.get(name), kind) for name, kind in kinds.items())
+    """Whether a file's content has values of these types under these names, and mappings for anomalib's components."""
+    if not isinstance(content, Mapping):
+        return False
+    components = (value for name, value in content.items() if str(name).startswith("anomalib_") and value is not None)
+    return all(isinstance(content.get(name), kind) for name, kind in kinds.items()) and all(
+        isinstance(value, Mapping) for value in components
+    )
 
 
 def _require_known_arguments(content: Mapping[str, Any], model_class: type, path: Path) -> None:

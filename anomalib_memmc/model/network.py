@@ -86,6 +86,8 @@ class MaskedAutoencoder(Configurable, nn.Module):
         for name, size in sizes.items():
             require_count(name, size)
         require_count("memory_slots", memory_slots, least=0)
+        _require_width("encoder", encoder_dim, encoder_heads)
+        _require_width("decoder", decoder_dim, decoder_heads)
         switches = {"cross_residual": cross_residual, "long_skips": long_skips}
         switches |= {"checkpoint_decoder": checkpoint_decoder, "compile": compile}
         for name, switch in switches.items():
@@ -279,6 +281,13 @@ def _pair(image_size: int | Sequence[int]) -> tuple[int, int]:
         msg = f"image_size must be a positive number of pixels or two of them (height, width), got {image_size!r}."
         raise ValueError(msg)
     return pair[0], pair[1]
+
+
+def _require_width(part: str, dim: int, heads: int) -> None:
+    """Refuse a width that cannot be split into heads, or that has no sine-cosine positions."""
+    if dim % 4 or dim % heads:
+        msg = f"{part}_dim={dim} must be a multiple of 4 and of {part}_heads={heads}."
+        raise ValueError(msg)
 
 
 def _grid(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:

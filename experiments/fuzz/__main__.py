@@ -26,9 +26,12 @@ from pathlib import Path
 import numpy as np
 
 from experiments.fuzz.case import Kind, Outcome, outcome_of
+from experiments.fuzz.checkpoints import checkpoint_case
+from experiments.fuzz.configurations import configuration_case
 from experiments.fuzz.dicom import dicom_case
 from experiments.fuzz.lists import labels_case, split_case
 from experiments.fuzz.pictures import image_case, mask_case
+from experiments.fuzz.weights import weights_case
 
 KINDS: dict[str, Kind] = {
     "image": image_case,
@@ -36,6 +39,9 @@ KINDS: dict[str, Kind] = {
     "dicom": dicom_case,
     "labels": labels_case,
     "split": split_case,
+    "configuration": configuration_case,
+    "checkpoint": checkpoint_case,
+    "weights": weights_case,
 }
 """A further kind of input is a function and a line here."""
 NEEDS = {"dicom": "pydicom"}

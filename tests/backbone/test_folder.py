@@ -53,7 +53,7 @@ RESNET = {"state_dict": {}, "hyper_parameters": {"backbone": "resnet18"}, "pytor
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(RESNET, "of this version of MemMC-MAE: it lacks memmc_arguments"), ([1], "of a training: it lacks state_dict")],
+    [(RESNET, "of this version of MemMC-MAE: it lacks memmc_arguments"), ([1], "of a training: state_dict")],
 )
 def test_checkpoint_of_another_model(content, message, tmp_path):
     torch.save(content, tmp_path / "other.ckpt")

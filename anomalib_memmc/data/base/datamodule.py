@@ -20,6 +20,7 @@ from pandas import DataFrame
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Transform
 
+from anomalib_memmc.arguments import require_count
 from anomalib_memmc.data.base.cache import CacheMode, ImageCache
 from anomalib_memmc.data.base.checks import check_samples
 from anomalib_memmc.data.base.dataset import LABELS, MedicalImageDataset, Rectangle
@@ -93,6 +94,10 @@ class MedicalDataModule(AnomalibDataModule):
         cache_size: int = 256,
         cache_dir: Path | str | None = None,
     ) -> None:
+        require_count("train_batch_size", train_batch_size)
+        require_count("eval_batch_size", eval_batch_size)
+        require_count("num_workers", num_workers, least=0)
+        require_count("seed of the data", seed, least=0)
         ratio = DEFAULT_RATIO if val_split_ratio is None else val_split_ratio
         super().__init__(
             train_batch_size=train_batch_size,
