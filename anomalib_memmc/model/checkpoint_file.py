@@ -43,7 +43,8 @@ def require_checkpoint(path: Path, model_class: type[AnomalibModule], resume: bo
     if not _has(content, _KINDS):
         msg = (
             f"{path} is no checkpoint of a training: {' or '.join(_KINDS)} is missing or damaged. Give the one that "
-            "the training left, such as results/MemMCMAE/Phantom/latest/weights/lightning/model.ckpt. MAE weights go to pretrained."
+            "the training left, such as results/MemMCMAE/Phantom/latest/weights/lightning/model.ckpt; MAE weights are "
+            "for pretrained."
         )
         raise ValueError(msg)
     if resume and not _has(content, _KINDS_TO_RESUME):

@@ -1,1 +1,1 @@
-"""Damaged and unusual files against the readers and data modules: ``python -m experiments.fuzz``."""
+"""Damaged and unusual input against what reads it: ``python -m experiments.fuzz``."""

@@ -1,12 +1,13 @@
-"""Give damaged and unusual files to the readers and data modules, and count what comes of it.
+"""Give damaged and unusual input to what reads it, and count what comes of it.
 
     python -m experiments.fuzz --cases 100 --seed 0
 
-Every case starts from a small valid file: an image, a mask, a DICOM radiograph, a label or a split file. It is changed
-in a way that keeps its meaning (another format, depth or encoding), that takes it away (a joined line), or at random
-(flipped bits, a cut). Good is a case that reads as the file means, or whose error is one of the package's own and names
-the file. ``other error``, ``silently wrong`` and ``hang`` are listed below the table, and the command fails. A change
-that cannot be seen in the file, such as another pixel of a BMP, is not judged.
+Every case starts from a small valid file: an image, a mask, a DICOM radiograph, a label or a split file, a
+configuration, a checkpoint, weights of an MAE. It is changed in a way that keeps its meaning (another format, depth or
+encoding), that takes it away (a joined line, NaN), or at random (flipped bits, a cut). Good is a case that reads as the
+file means, or whose error is one that the command line prints as one message, and names the file or the key. ``other
+error``, ``silently wrong`` and ``hang`` are listed below the table, and the command fails. A change that cannot be seen
+in the file, such as another pixel of a BMP, is not judged.
 
 ``--only image:17`` runs one case again, and ``--keep FOLDER`` keeps the files.
 """
@@ -45,7 +46,7 @@ KINDS: dict[str, Kind] = {
 }
 """A further kind of input is a function and a line here."""
 NEEDS = {"dicom": "pydicom"}
-LIMIT = 10.0
+LIMIT = 30.0
 
 
 @dataclass(frozen=True)

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from numpy.random import Generator
 from torch import Tensor
 
+MARK = "FUZZED_CODE"
 OTHER_CONTENT: list[Any] = [None, 5, "text", [1], {}, {"a": 1}, torch.zeros(3), {"conv1.weight": torch.zeros(3, 3)}]
 
 
 class Code:
-    """Something that makes a file when it is unpickled."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
+    """Something that leaves a mark in this process when it is unpickled."""
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, ...]]:
-        """Open the marker for writing."""
-        return open, (str(self.marker), "w")
+        """Set an environment variable."""
+        return exec, (f"import os; os.environ[{MARK!r}] = 'run'",)
 
 
-def unrun(read: Callable[[], Any], marker: Path) -> Any:
-    """Read, and fail where that has made the marker.
+def unrun(read: Callable[[], Any]) -> Any:
+    """Read, and fail where code in the file has left its mark.
 
     Raises:
         AssertionError: If code in the file was run.
@@ -33,7 +31,7 @@ def unrun(read: Callable[[], Any], marker: Path) -> Any:
     try:
         return read()
     finally:
-        if marker.exists():
+        if os.environ.pop(MARK, None):
             msg = "code in the file was run"
             raise AssertionError(msg)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -29,10 +30,10 @@ Checkpoint = dict[str, Any]
 
 def checkpoint_case(rng: Generator, folder: Path) -> Case:
     """A checkpoint with one change, read by one of the three ways that checkpoints are."""
-    path, marker = folder / "model.ckpt", folder / "code-was-run"
+    path = folder / "model.ckpt"
     content: Any = copy.deepcopy(_checkpoint())
     kind = str(rng.choice(list(CHANGES)))
-    change, content, names = CHANGES[kind](content, rng, marker)
+    change, content, names = CHANGES[kind](content, rng)
     if isinstance(content, bytes):
         path.write_bytes(content)
         expected = _checkpoint()
@@ -40,7 +41,7 @@ def checkpoint_case(rng: Generator, folder: Path) -> Case:
         torch.save(content, path)
         expected = content
     way = str(rng.choice(list(WAYS)))
-    read = partial(unrun, partial(WAYS[way], path), marker)
+    read = partial(unrun, partial(WAYS[way], path))
     names = (path.name, "checkpoint", "state_dict", *names)
     return Case(f"{change}, {way}", read, partial(_is_right, expected), names, clear=USER_ERRORS)
 
@@ -122,23 +123,23 @@ def _is_same(value: Tensor, saved: Tensor) -> bool:
     return value.shape == saved.shape and torch.equal(value.float().nan_to_num(1e9), saved.float().nan_to_num(1e9))
 
 
-Change = Callable[[Checkpoint, Generator, Path], tuple[str, Any, tuple[str, ...]]]
+Change = Callable[[Checkpoint, Generator], tuple[str, Any, tuple[str, ...]]]
 """Changes a checkpoint: what was done, what to save (bytes as they are), and what else an error may name."""
 
 
-def _drop(checkpoint: Checkpoint, rng: Generator, _: Path) -> tuple[str, Any, tuple[str, ...]]:
+def _drop(checkpoint: Checkpoint, rng: Generator) -> tuple[str, Any, tuple[str, ...]]:
     key = str(rng.choice(list(checkpoint)))
     del checkpoint[key]
     return f"without {key}", checkpoint, ()
 
 
-def _retype(checkpoint: Checkpoint, rng: Generator, _: Path) -> tuple[str, Any, tuple[str, ...]]:
+def _retype(checkpoint: Checkpoint, rng: Generator) -> tuple[str, Any, tuple[str, ...]]:
     key = str(rng.choice(list(checkpoint)))
     checkpoint[key] = VALUES[rng.integers(len(VALUES))]
     return f"{key} = {checkpoint[key]!r}", checkpoint, (key,)
 
 
-def _change_tensor(checkpoint: Checkpoint, rng: Generator, _: Path) -> tuple[str, Any, tuple[str, ...]]:
+def _change_tensor(checkpoint: Checkpoint, rng: Generator) -> tuple[str, Any, tuple[str, ...]]:
     state = checkpoint["state_dict"]
     name = str(rng.choice([name for name in state if name.startswith("model.network.")]))
     change = str(rng.choice(list(TENSOR_CHANGES)))
@@ -146,7 +147,7 @@ def _change_tensor(checkpoint: Checkpoint, rng: Generator, _: Path) -> tuple[str
     return f"{name}: {change}", checkpoint, ()
 
 
-def _move_tensor(checkpoint: Checkpoint, rng: Generator, _: Path) -> tuple[str, Any, tuple[str, ...]]:
+def _move_tensor(checkpoint: Checkpoint, rng: Generator) -> tuple[str, Any, tuple[str, ...]]:
     state = checkpoint["state_dict"]
     name = str(rng.choice(list(state)))
     value = state.pop(name)
@@ -156,14 +157,14 @@ def _move_tensor(checkpoint: Checkpoint, rng: Generator, _: Path) -> tuple[str, 
     return f"{name} renamed", checkpoint, ()
 
 
-def _change_argument(checkpoint: Checkpoint, rng: Generator, _: Path) -> tuple[str, Any, tuple[str, ...]]:
+def _change_argument(checkpoint: Checkpoint, rng: Generator) -> tuple[str, Any, tuple[str, ...]]:
     where = str(rng.choice([ARGUMENTS, HYPER_PARAMETERS]))
     key = str(rng.choice(list(checkpoint[where])))
     checkpoint[where] = {**checkpoint[where], key: VALUES[rng.integers(len(VALUES))]}
     return f"{where}.{key} = {checkpoint[where][key]!r}", checkpoint, (key,)
 
 
-def _change_scorer(checkpoint: Checkpoint, rng: Generator, _: Path) -> tuple[str, Any, tuple[str, ...]]:
+def _change_scorer(checkpoint: Checkpoint, rng: Generator) -> tuple[str, Any, tuple[str, ...]]:
     scorer = copy.deepcopy(checkpoint[ARGUMENTS]["scorer"])
     if rng.random() < 0.5:
         paths = ["os.system", "pathlib.Path", "no_such.Scorer", "Scorer", ".x", "", "anomalib_memmc.MemMCMAE"]
@@ -176,37 +177,37 @@ def _change_scorer(checkpoint: Checkpoint, rng: Generator, _: Path) -> tuple[str
     return f"scorer = {scorer}", checkpoint, ("Scorer", "class_path", *scorer["init_args"], "import")
 
 
-def _unknown_argument(checkpoint: Checkpoint, rng: Generator, _: Path) -> tuple[str, Any, tuple[str, ...]]:
+def _unknown_argument(checkpoint: Checkpoint, rng: Generator) -> tuple[str, Any, tuple[str, ...]]:
     where = str(rng.choice([ARGUMENTS, HYPER_PARAMETERS]))
     checkpoint[where] = {**checkpoint[where], "number_of_slots": 3}
     return f"{where} with an unknown key", checkpoint, ()
 
 
-def _add_code(checkpoint: Checkpoint, rng: Generator, marker: Path) -> tuple[str, Any, tuple[str, ...]]:
+def _add_code(checkpoint: Checkpoint, rng: Generator) -> tuple[str, Any, tuple[str, ...]]:
     key = str(rng.choice([*checkpoint, "extra"]))
-    checkpoint[key] = Code(marker)
+    checkpoint[key] = Code()
     return f"code as {key}", checkpoint, ()
 
 
-def _other_content(checkpoint: Checkpoint, rng: Generator, _: Path) -> tuple[str, Any, tuple[str, ...]]:
+def _other_content(checkpoint: Checkpoint, rng: Generator) -> tuple[str, Any, tuple[str, ...]]:
     others = [*OTHER_CONTENT, checkpoint["state_dict"], {"state_dict": checkpoint["state_dict"]}]
     return "other content", others[rng.integers(len(others))], ()
 
 
-def _contain_itself(checkpoint: Checkpoint, rng: Generator, _: Path) -> tuple[str, Any, tuple[str, ...]]:
+def _contain_itself(checkpoint: Checkpoint, rng: Generator) -> tuple[str, Any, tuple[str, ...]]:
     key = str(rng.choice(list(checkpoint)))
     checkpoint[key] = checkpoint
     return f"itself as {key}", checkpoint, (key,)
 
 
-def _damage(checkpoint: Checkpoint, rng: Generator, marker: Path) -> tuple[str, Any, tuple[str, ...]]:
-    path = marker.with_name("whole.ckpt")
-    torch.save(checkpoint, path)
+def _damage(checkpoint: Checkpoint, rng: Generator) -> tuple[str, Any, tuple[str, ...]]:
+    file = io.BytesIO()
+    torch.save(checkpoint, file)
     damage = str(rng.choice(list(DAMAGES)))
-    return damage, DAMAGES[damage](path.read_bytes(), rng), ()
+    return damage, DAMAGES[damage](file.getvalue(), rng), ()
 
 
-def _text(_: Checkpoint, rng: Generator, __: Path) -> tuple[str, Any, tuple[str, ...]]:
+def _text(_: Checkpoint, rng: Generator) -> tuple[str, Any, tuple[str, ...]]:
     return "text", [b"", b"weights\n", b"\x80\x02.", b"PK\x03\x04", b"{}"][rng.integers(5)], ()
 
 

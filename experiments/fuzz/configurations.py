@@ -128,7 +128,7 @@ KEYS: dict[str, Key] = {
 
 def configuration_case(rng: Generator, folder: Path) -> Case:
     """A training's configuration with one change."""
-    config = _config(folder)
+    config = _config()
     path = folder / "config.yaml"
     draw, key = rng.random(), str(rng.choice(list(KEYS)))
     section, _, name = key.rpartition(".")
@@ -186,11 +186,10 @@ def _section(config: dict[str, Any], path: str) -> dict[str, Any]:
     return config
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _config() -> dict[str, Any]:
     """A valid configuration, which is small."""
     return {
         "model": {"class_path": "MemMCMAE", "init_args": {**SIZES, "scorer": copy.deepcopy(SCORER), "max_epochs": 1}},
-        "data": {"class_path": "Phantom", "init_args": {"root": str(folder), "num_train": 8, "num_workers": 0}},
+        "data": {"class_path": "Phantom", "init_args": {"num_train": 8, "num_workers": 0}},
         "trainer": {"accelerator": "cpu", "logger": False},
-        "default_root_dir": str(folder),
     }

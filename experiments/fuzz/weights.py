@@ -31,13 +31,13 @@ def weights_case(rng: Generator, folder: Path) -> Case:
         expected = {name: value for name, value in expected.items() if not name.startswith("decoder.")}
     rename = (_original, _hugging_face)[rng.integers(2)]
     state: dict[str, Any] = rename(expected)
-    marker, draw = folder / "code-was-run", rng.random()
+    draw = rng.random()
     path = folder / str(rng.choice(["mae.pth", "mae.safetensors"]))
     if draw < 0.25:
         change = "half precision" if rng.random() < 0.3 else "none"
         if change == "half precision":
             state, expected = ({name: value.half() for name, value in each.items()} for each in (state, expected))
-        return _case(change, path, _wrapped(state, path, rng), expected, marker, True)
+        return _case(change, path, _wrapped(state, path, rng), expected, True)
     if draw < 0.55:
         name = str(rng.choice([name for name in state if "pos_embed" not in name and "position" not in name]))
         change = str(rng.choice([*TENSOR_CHANGES, "missing", "renamed"]))
@@ -46,31 +46,31 @@ def weights_case(rng: Generator, folder: Path) -> Case:
             state[name] = TENSOR_CHANGES[change](value, rng)
         elif change == "renamed":
             state[f"{name}_"] = value
-        return _case(f"{name} {change}", path, state, expected, marker, _is_optional(name))
+        return _case(f"{name} {change}", path, state, expected, _is_optional(name))
     path = path.with_suffix(".pth")
     if draw < 0.7:
-        state[str(rng.choice(["extra", "model", "blocks.0.attn.qkv.weight"]))] = Code(marker)
-        return _case("code", path, state, expected, marker, False)
+        state[str(rng.choice(["extra", "model", "blocks.0.attn.qkv.weight"]))] = Code()
+        return _case("code", path, state, expected, False)
     if draw < 0.8:
         other = OTHER_CONTENT[rng.integers(len(OTHER_CONTENT))]
         if rng.random() < 0.5:
             other = {"epoch": 1}
             other["model"] = other
-        return _case("other content", path, other, expected, marker, False)
+        return _case("other content", path, other, expected, False)
     torch.save(state, path) if rng.random() < 0.5 else save_file(state, path := path.with_suffix(".safetensors"))
     damage = str(rng.choice(list(DAMAGES)))
     path.write_bytes(DAMAGES[damage](path.read_bytes(), rng))
-    return _case(damage, path, None, expected, marker, path.suffix == ".pth")
+    return _case(damage, path, None, expected, path.suffix == ".pth")
 
 
-def _case(change: str, path: Path, content: Any, expected: State, marker: Path, is_judged: bool) -> Case:
+def _case(change: str, path: Path, content: Any, expected: State, is_judged: bool) -> Case:
     """A case of a file; ``None`` leaves the one that is there."""
     if content is not None and path.suffix == ".safetensors" and _is_plain(content):
         save_file({name: value.contiguous() for name, value in content.items()}, path)
     elif content is not None:
         path = path.with_suffix(".pth")
         torch.save(content, path)
-    read = partial(unrun, partial(_read, path), marker)
+    read = partial(unrun, partial(_read, path))
     return Case(
         f"{path.suffix} {change}", read, partial(_is_right, expected, is_judged), (path.name,), clear=USER_ERRORS
     )
