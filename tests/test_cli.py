@@ -72,6 +72,9 @@ def test_seed_is_set_before_the_model_is_built(config, monkeypatch, arguments, s
     [
         (["--data.init_args.num_train", "0"], "num_train"),
         (["--model.init_args.encoder_heads", "3"], "heads"),
+        (["--model.init_args.lr", "null"], "lr of MemMCMAE must not be null"),
+        (["--data.init_args.num_train", "null"], "num_train of Phantom must not be null"),
+        (["--data.init_args.train_batch_size", "0"], "train_batch_size must be a whole number of at least 1"),
     ],
 )
 def test_user_error_is_one_message(config, capsys, arguments, message):
@@ -81,6 +84,19 @@ def test_user_error_is_one_message(config, capsys, arguments, message):
     assert message in error.splitlines()[-1]
     assert "Traceback" not in error
     assert "Union" not in error
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "message"),
+    [
+        ("model: {class_path: MemMCMAE", 2, "the configuration is not valid YAML: "),
+        ("model: MemMCMAE\ntrainer: [1]", 1, "trainer must be a mapping of the trainer's arguments to values, got [1]"),
+    ],
+)
+def test_configuration_file_with_a_mistake(config, tmp_path, capsys, text, code, message):
+    (tmp_path / "wrong.yaml").write_text(text)
+    assert cli.main(["fit", "--config", "wrong.yaml"]) == code
+    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_traceback_on_request(config, monkeypatch):
@@ -98,6 +114,7 @@ def test_traceback_on_request(config, monkeypatch):
         (["--model.init_args.optimizer", "sgd"], "model.init_args.optimizer: expected typing.Literal['adamw', 'adam']"),
         (["--model.init_args.scorer", "no_such.Scorer"], "model.init_args.scorer: No module named 'no_such'"),
         (["--data.init_args.num_train", "few"], "data.init_args.num_train: expected int. Got value: few"),
+        (["--model.init_args.scorer.init_args.num_masks", "null"], "scorer.init_args.num_masks"),
         (["--trainer.max_stepz", "3"], "trainer.max_stepz"),
     ],
 )

@@ -92,7 +92,7 @@ def require_same_network(checkpoint: Mapping[str, Any], model: MemMCMAEModel, ar
     has_shapes = saved == {name: value.shape for name, value in expected.items()}
     if not theirs or not has_shapes or set(differing) & set(_COMPUTATION):
         described = "; ".join(differing.values())
-        reason = f"trained with {described}" if differing else "not a MemMC-MAE checkpoint of this version"
+        reason = f"trained with {described}" if differing and weights else "not a MemMC-MAE checkpoint of this version"
         msg = (
             f"The checkpoint does not fit this model: it was {reason}. "
             "Pass the same --config, or the same model arguments, as for training."

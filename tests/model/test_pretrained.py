@@ -299,6 +299,12 @@ def damaged(**changes):
     return change
 
 
+def _in_itself():
+    content = {}
+    content["model"] = content
+    return content
+
+
 ERRORS = {
     "depth of the model": (original_names, {"encoder_depth": 2}, "encoder_depth=3 .*has 2"),
     "depth of the file": (original_names, {"encoder_depth": 4}, "encoder_depth=3 .*has 4"),
@@ -314,6 +320,11 @@ ERRORS = {
     "strangers": (lambda mae: {"layer1.0.conv1.weight": torch.zeros(3, 3)}, {}, "no MAE encoder"),
     "decoder alone": (lambda mae: {"decoder_embed.weight": torch.zeros(16, 32)}, {}, "no MAE encoder"),
     "empty": (lambda mae: {}, {}, "no MAE encoder"),
+    "NaN": (damaged(blocks__1__mlp__fc1__bias=torch.full((128,), torch.nan)), {}, "fc1.bias holds NaN"),
+    "infinite decoder": (damaged(decoder_pred__bias=torch.full((192,), torch.inf)), {}, "decoder_pred.bias holds NaN"),
+    "integers": (damaged(norm__bias=torch.zeros(32, dtype=torch.int64)), {}, "no weights under norm.bias.*int64"),
+    "part missing": (damaged(blocks__1__mlp__fc1__bias=None), {}, r"not whole.*blocks\.1\.mlp\.fc1\.bias"),
+    "in itself": (lambda mae: _in_itself(), {}, "in itself"),
     "a list": (lambda mae: [1, 2], {}, "list"),
 }
 
