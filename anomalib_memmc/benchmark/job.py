@@ -20,7 +20,7 @@ from lightning import Trainer, seed_everything
 
 from anomalib_memmc.benchmark.config import merge
 from anomalib_memmc.benchmark.predictions import read
-from anomalib_memmc.callbacks import PredictionTable
+from anomalib_memmc.callbacks import PredictionTable, RequireFinite
 from anomalib_memmc.instantiation import constructor_errors
 from anomalib_memmc.model import MemMCMAE, lite0
 from anomalib_memmc.model.post_processor import NormalQuantilePostProcessor
@@ -69,7 +69,7 @@ def run(config: dict[str, Any], seed: int, folder: Path) -> dict[str, float]:
     register()
     seed_everything(seed, workers=True)
     model, datamodule, trainer = build(with_seed(config, seed))
-    callbacks = [*(trainer.pop("callbacks", None) or []), PredictionTable()]
+    callbacks = [*(trainer.pop("callbacks", None) or []), RequireFinite(), PredictionTable()]
     engine = Engine(**{**trainer, "default_root_dir": folder, "callbacks": callbacks})
     started = time.perf_counter()
     engine.fit(model, datamodule=datamodule)
