@@ -17,6 +17,7 @@ from anomalib_memmc.benchmark.shift_test import main as shift_test
 from anomalib_memmc.inspection.command import main as inspect
 from anomalib_memmc.instantiation import constructor_errors
 from anomalib_memmc.memory.command import main as memory
+from anomalib_memmc.model import MemMCMAE
 from anomalib_memmc.register import register
 
 TRACEBACK_VARIABLE = "MEMMC_TRACEBACK"
@@ -60,6 +61,15 @@ class CLI(AnomalibCLI):
         """Build model, data and engine; an error is the one that a constructor raised."""
         with constructor_errors(self.parser):
             super().instantiate_classes()
+
+    def _run_subcommand(self) -> None:
+        """Run the command; ``train --ckpt_path`` tests the weights that it trained, and not the file once more."""
+        if self.subcommand != "train" or not isinstance(self.model, MemMCMAE):
+            super()._run_subcommand()
+            return
+        arguments = self._prepare_subcommand_kwargs("train")
+        self.engine.fit(**arguments)
+        self.engine.trainer.test(self.model, datamodule=arguments.get("datamodule"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

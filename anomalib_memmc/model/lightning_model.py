@@ -16,7 +16,7 @@ from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import ImageVisualizer, Visualizer
-from lightning.pytorch import Callback, seed_everything
+from lightning.pytorch import Callback
 from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor, nn
@@ -24,7 +24,16 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Normalize
 
-from anomalib_memmc.callbacks import FitFeatureTarget, FitScorer, PredictionTable, ReconstructionPictures
+from anomalib_memmc.callbacks import (
+    ExactResume,
+    FinalValidation,
+    FitFeatureTarget,
+    FitScorer,
+    KeepCheckpoints,
+    PredictionTable,
+    ReconstructionPictures,
+    SameSchedule,
+)
 from anomalib_memmc.configurable import build, plain
 from anomalib_memmc.memory.advice import SCORING, TRAINING, advice
 from anomalib_memmc.metrics import IoU, OracleIoU
@@ -63,6 +72,7 @@ class MemMCMAE(AnomalibModule):
         seed: Seed of the initial weights and, from the start of training, of batches and masks. None leaves the random
             state alone.
         picture_every: Save pictures of reconstructions every so many epochs of training, and in a test; 0 = off.
+        checkpoint_minutes: Minutes between two checkpoints to resume from, ``last.ckpt``; see ``KeepCheckpoints``.
         pre_processor: Pre-processor or True for resizing to ``image_size``.
         post_processor: Post-processor or True for thresholds from normal images (``NormalQuantilePostProcessor``).
         evaluator: Evaluator or True for the metrics of ``configure_evaluator``.
@@ -87,6 +97,7 @@ class MemMCMAE(AnomalibModule):
         warmup_epochs: float = 5,
         seed: int | None = None,
         picture_every: int = 0,
+        checkpoint_minutes: float = 10,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
@@ -114,6 +125,7 @@ class MemMCMAE(AnomalibModule):
         self.warmup_epochs = warmup_epochs
         self.seed = seed
         self.picture_every = picture_every
+        self.checkpoint_minutes = checkpoint_minutes
         self._image_mean = ImageMean()
         self._save_arguments()
         if pretrained is not None:
@@ -169,10 +181,8 @@ class MemMCMAE(AnomalibModule):
                 raise ValueError(msg)
 
     def on_train_start(self) -> None:
-        """Seed batches, augmentations and masks, where a seed was given: anew for each process and resumed epoch."""
+        """Begin a step without batches; ``ExactResume`` has seeded batches, augmentations and masks, or taken them up."""
         self._image_mean.restart()
-        if self.seed is not None:
-            seed_everything(self.seed + self.global_rank + 10_007 * self.current_epoch, workers=True)
 
     def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:
         """What an exported model does; unlike anomalib's, the post-processor may look at the images.
@@ -260,7 +270,7 @@ class MemMCMAE(AnomalibModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_callbacks(self) -> Sequence[Callback]:
-        """The components that are callbacks, the table of predictions, pictures, and what fits target and scorer."""
+        """The table of predictions, the components that are callbacks, what fits, pictures, and what runs survive by."""
         callbacks = [  # the table first: it notes raw scores
             PredictionTable(),
             *cast(Sequence[Callback], super().configure_callbacks()),
@@ -269,7 +279,13 @@ class MemMCMAE(AnomalibModule):
         ]
         if self.picture_every:
             callbacks.append(ReconstructionPictures(every_n_epochs=self.picture_every))
-        return callbacks
+        return [  # saving and random states last: they see what the others did
+            *callbacks,
+            SameSchedule(),
+            FinalValidation(),
+            KeepCheckpoints(self.checkpoint_minutes),
+            ExactResume(self.seed),
+        ]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save plain arguments, the present scorer's among them; the starting weights are in, so their path is not."""

@@ -1,7 +1,8 @@
 """Optimizer and schedule, both torch's; only which parameters decay, and how the two phases join, is said here."""
 
 import math
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 from lightning.pytorch import Trainer
 from torch import nn, optim
@@ -40,6 +41,36 @@ def warmup_cosine(optimizer: optim.Optimizer, warmup: int, total: int) -> optim.
         return cosine
     linear = optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup)
     return optim.lr_scheduler.SequentialLR(optimizer, [linear, cosine], milestones=[warmup])
+
+
+class Schedule(NamedTuple):
+    """What fixes the learning rates of ``warmup_cosine``."""
+
+    total: int
+    """Steps of the whole training."""
+    warmup: int
+    """Steps of its warm-up."""
+    peak: float
+    """Learning rate at the end of warm-up."""
+
+    def __str__(self) -> str:
+        return f"{self.total} steps (warm-up of {self.warmup}, lr {self.peak:g})"
+
+
+def schedule_of(state: Mapping[str, Any]) -> Schedule | None:
+    """Read a schedule from the state of ``warmup_cosine``.
+
+    Args:
+        state: What the scheduler's ``state_dict`` gives, or a checkpoint holds.
+
+    Returns:
+        The schedule; None for the state of another scheduler.
+    """
+    warmup = (state.get("_milestones") or [0])[0]
+    cosine = state["_schedulers"][-1] if "_schedulers" in state else state
+    if "T_max" not in cosine:
+        return None
+    return Schedule(int(warmup + cosine["T_max"]), int(warmup), float(cosine["base_lrs"][0]))
 
 
 def count_steps(trainer: Trainer, warmup_epochs: float) -> tuple[int, int]:
