@@ -6,8 +6,9 @@ from typing import Any, cast
 import torch
 from lightning.fabric.utilities.data import _set_sampler_epoch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.trainer.states import TrainerFn
 
-from anomalib_memmc.resuming import random_states, restore_random_states
+from anomalib_memmc.resuming import close_epoch, random_states, restore_random_states
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +24,8 @@ class ExactResume(Callback):
     run begins the epoch again, throws the first batches away, and then sets the random states of the checkpoint. That
     costs reading those images again, and works with any loader and any number of workers, as long as it is the same.
 
-    It stands last among the callbacks that are no checkpoints, so that nothing draws after it at the start. Loops and
-    fetcher of the trainer are Lightning's own matter; it offers no other way to its iterator.
+    It stands behind every callback that draws, so that nothing draws after it at the start. Loops and fetcher of the
+    trainer are Lightning's own matter; it offers no other way to its iterator.
 
     Args:
         seed: Seed of a new run, different for each process; None leaves the random states as they are.
@@ -42,13 +43,27 @@ class ExactResume(Callback):
         del pl_module
         batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         own = {"now": random_states(), "begin": self._begin, "iterates": self._iterates, "batches": batches}
+        own["in_step"] = self._begin is not None and trainer.fit_loop._should_accumulate()
         checkpoint[_KEY] = _of_all_processes(trainer, own)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep the random states until the training starts."""
+        """Keep the random states until the training starts.
+
+        Raises:
+            ValueError: If the checkpoint was written within a step of several batches.
+        """
         del pl_module
-        if trainer.ckpt_path:  # and no file of a search for a learning rate
-            self._loaded = checkpoint.get(_KEY, [])
+        if not trainer.ckpt_path or trainer.state.fn != TrainerFn.FITTING:  # a test, or a search for a learning rate
+            return
+        self._loaded = checkpoint.get(_KEY, [])
+        if any(states["in_step"] for states in self._loaded):
+            msg = (
+                f"{trainer.ckpt_path} was written by a validation within a step of accumulated batches, and lacks the "
+                "gradients of the first ones. Resume from the last.ckpt beside it."
+            )
+            raise ValueError(msg)
+        if self._loaded and self._loaded[0]["begin"] is None and trainer.max_steps != -1:
+            close_epoch(checkpoint["loops"]["fit_loop"])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Seed a new run, or take up a resumed one."""

@@ -1,5 +1,6 @@
 """A checkpoint to resume from, at any moment of a training."""
 
+import logging
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -9,6 +10,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from anomalib_memmc.resuming import link_latest, link_latest_weights
 from anomalib_memmc.resuming.checkpoint_io import copy_file, install
+
+logger = logging.getLogger(__name__)
 
 LAST = "last.ckpt"
 
@@ -48,7 +51,7 @@ class KeepCheckpoints(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with the file that was resumed from."""
-        del pl_module
+        cast(Any, pl_module).resumed_from = trainer.ckpt_path
         folder = _folder(trainer)
         if not trainer.ckpt_path or not folder:
             return
@@ -82,6 +85,16 @@ class KeepCheckpoints(Callback):
         elif trainer.is_global_zero:
             (folder / LAST).unlink(missing_ok=True)
             link_latest(Path(trainer.default_root_dir))
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Warn of anomalib's ``train --ckpt_path``, which resumes from a file, and then tests that file again."""
+        if trainer.ckpt_path and trainer.ckpt_path == cast(Any, pl_module).resumed_from:
+            logger.warning(
+                "This tests %s, the checkpoint that the training was resumed from, and not the weights that it ended "
+                "with. Those are in %s: test them with --ckpt_path, or train with anomalib-memmc, which does.",
+                trainer.ckpt_path,
+                _folder(trainer) or trainer.default_root_dir,
+            )
 
     def _save_if_due(self, trainer: Trainer) -> None:
         due = time.monotonic() - self._saved_at >= 60 * self.minutes

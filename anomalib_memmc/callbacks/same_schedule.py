@@ -3,6 +3,7 @@
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 
 from anomalib_memmc.model.optimizer import Schedule, schedule_of
 
@@ -22,7 +23,7 @@ class SameSchedule(Callback):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Note how far the run had come, and its schedule."""
         del pl_module
-        if trainer.ckpt_path:
+        if trainer.ckpt_path and trainer.state.fn == TrainerFn.FITTING:
             self._steps = checkpoint.get("global_step", 0)
             states = checkpoint.get("lr_schedulers", [])
             self._schedule = schedule_of(states[0]) if len(states) == 1 else None

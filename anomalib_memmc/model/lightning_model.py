@@ -126,6 +126,7 @@ class MemMCMAE(AnomalibModule):
         self.seed = seed
         self.picture_every = picture_every
         self.checkpoint_minutes = checkpoint_minutes
+        self.resumed_from: str | Path | None = None
         self._image_mean = ImageMean()
         self._save_arguments()
         if pretrained is not None:
@@ -279,12 +280,12 @@ class MemMCMAE(AnomalibModule):
         ]
         if self.picture_every:
             callbacks.append(ReconstructionPictures(every_n_epochs=self.picture_every))
-        return [  # saving and random states last: they see what the others did
+        return [  # random states and saving last: they see what the others did
             *callbacks,
             SameSchedule(),
             FinalValidation(),
-            KeepCheckpoints(self.checkpoint_minutes),
             ExactResume(self.seed),
+            KeepCheckpoints(self.checkpoint_minutes),
         ]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
