@@ -33,25 +33,16 @@ class FinalValidation(Callback):
         del pl_module
         if self._validated_at == trainer.global_step:
             return
-        if not trainer.enable_validation:
+        if trainer.enable_validation:
+            trainer.validating = True
+            trainer.fit_loop.epoch_loop.val_loop.run()
+            trainer.training = True
+        if self._validated_at != trainer.global_step:
             logger.warning(
-                "This training had no validation (limit_val_batches is 0, or the data module has none), so the model "
-                "has no thresholds: its labels, masks, F1 and IoU will mean nothing. Scores and AUROC are not affected."
+                "This training had no validation (limit_val_batches is 0, or there are no validation images), so the "
+                "model has no thresholds: its labels, masks, F1 and IoU mean nothing. Scores and AUROC are not affected."
             )
             return
-        trainer.validating = True
-        trainer.fit_loop.epoch_loop.val_loop.run()
-        trainer.training = True
         for callback in cast(list[Any], trainer.checkpoint_callbacks):
-            if _kept_this_step(trainer, callback):
-                trainer.save_checkpoint(callback.best_model_path, callback.save_weights_only)
-
-
-def _kept_this_step(trainer: Trainer, callback: Callback) -> bool:
-    """Whether a checkpoint without a monitored metric holds the present step: before the validation, or of it."""
-    return (
-        isinstance(callback, ModelCheckpoint)
-        and callback.monitor is None
-        and bool(callback.best_model_path)
-        and callback._last_global_step_saved == trainer.global_step
-    )
+            if isinstance(callback, ModelCheckpoint) and callback._last_global_step_saved == trainer.global_step:
+                trainer.save_checkpoint(callback._last_checkpoint_saved, callback.save_weights_only)

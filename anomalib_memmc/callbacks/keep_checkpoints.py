@@ -41,6 +41,7 @@ class KeepCheckpoints(Callback):
             raise ValueError(msg)
         self.minutes = minutes
         self._saved_at = float("-inf")
+        self._resumed_from: str | Path | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Have whole files written, and a link that leads to weights."""
@@ -51,14 +52,12 @@ class KeepCheckpoints(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with the file that was resumed from."""
-        cast(Any, pl_module).resumed_from = trainer.ckpt_path
-        folder = _folder(trainer)
-        if not trainer.ckpt_path or not folder:
-            return
-        if trainer.is_global_zero and Path(trainer.ckpt_path).is_file():
-            copy_file(Path(trainer.ckpt_path), folder / LAST)
+        del pl_module
+        self._resumed_from, folder = trainer.ckpt_path, _folder(trainer)
+        self._saved_at = time.monotonic() if self._resumed_from else float("-inf")
+        if folder and self._resumed_from and trainer.is_global_zero and Path(self._resumed_from).is_file():
+            copy_file(Path(self._resumed_from), folder / LAST)
             link_latest(Path(trainer.default_root_dir))
-        self._saved_at = time.monotonic()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -88,7 +87,8 @@ class KeepCheckpoints(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Warn of anomalib's ``train --ckpt_path``, which resumes from a file, and then tests that file again."""
-        if trainer.ckpt_path and trainer.ckpt_path == cast(Any, pl_module).resumed_from:
+        del pl_module
+        if trainer.ckpt_path and trainer.ckpt_path == self._resumed_from:
             logger.warning(
                 "This tests %s, the checkpoint that the training was resumed from, and not the weights that it ended "
                 "with. Those are in %s: test them with --ckpt_path, or train with anomalib-memmc, which does.",
@@ -118,9 +118,9 @@ def _folder(trainer: Trainer) -> Path | None:
 
 def _between_steps(trainer: Trainer) -> bool:
     """Whether another step of the same epoch follows at once, with no gradients left over and no validation before."""
-    loop = trainer.fit_loop.epoch_loop
+    loop, fetcher = trainer.fit_loop.epoch_loop, cast(Any, trainer.fit_loop._data_fetcher)
     ends = loop._is_training_done or loop.batch_progress.is_last_batch or trainer.should_stop
-    return not (ends or loop._should_accumulate() or loop._should_check_val_fx(cast(Any, trainer.fit_loop._data_fetcher)))
+    return not (ends or loop._should_accumulate() or loop._should_check_val_fx(fetcher))
 
 
 def _has_saved(trainer: Trainer, callback: Callback) -> bool:

@@ -125,8 +125,7 @@ class MemMCMAE(AnomalibModule):
         self.warmup_epochs = warmup_epochs
         self.seed = seed
         self.picture_every = picture_every
-        self.checkpoint_minutes = checkpoint_minutes
-        self.resumed_from: str | Path | None = None
+        self._keep_checkpoints = KeepCheckpoints(checkpoint_minutes)
         self._image_mean = ImageMean()
         self._save_arguments()
         if pretrained is not None:
@@ -182,7 +181,7 @@ class MemMCMAE(AnomalibModule):
                 raise ValueError(msg)
 
     def on_train_start(self) -> None:
-        """Begin a step without batches; ``ExactResume`` has seeded batches, augmentations and masks, or taken them up."""
+        """Begin a step without batches; random numbers are the matter of ``ExactResume``."""
         self._image_mean.restart()
 
     def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:
@@ -271,7 +270,7 @@ class MemMCMAE(AnomalibModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_callbacks(self) -> Sequence[Callback]:
-        """The table of predictions, the components that are callbacks, what fits, pictures, and what runs survive by."""
+        """Table of predictions, components that are callbacks, what fits, pictures, and what a run survives by."""
         callbacks = [  # the table first: it notes raw scores
             PredictionTable(),
             *cast(Sequence[Callback], super().configure_callbacks()),
@@ -285,7 +284,7 @@ class MemMCMAE(AnomalibModule):
             SameSchedule(),
             FinalValidation(),
             ExactResume(self.seed),
-            KeepCheckpoints(self.checkpoint_minutes),
+            self._keep_checkpoints,
         ]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

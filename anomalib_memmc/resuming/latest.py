@@ -32,10 +32,10 @@ def link_latest_weights(run: Path) -> None:
     Args:
         run: Folder of the run that begins.
     """
-    versions = {int(match[1]): folder for folder in run.parent.iterdir() if (match := _VERSION.fullmatch(folder.name))}
     link = run.parent / LATEST
     if not link.is_symlink() or link.resolve() != run.resolve() or _has_weights(run):
         return
+    versions = {int(match[1]): folder for folder in run.parent.iterdir() if (match := _VERSION.fullmatch(folder.name))}
     with_weights = [number for number, folder in versions.items() if _has_weights(folder)]
     if with_weights:
         link_latest(versions[max(with_weights)])

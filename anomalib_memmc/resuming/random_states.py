@@ -13,7 +13,7 @@ def random_states() -> dict[str, Any]:
     Returns:
         Plain values and tensors, fit for a checkpoint that is loaded with ``weights_only=True``.
     """
-    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002  torchvision and data sets may use it
     return {
         "python": random.getstate(),
         "numpy": (name, [int(key) for key in keys], int(position), int(has_gauss), float(gauss)),
@@ -30,7 +30,7 @@ def restore_random_states(states: dict[str, Any]) -> None:
     """
     random.setstate(states["python"])
     name, keys, *rest = states["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))  # noqa: NPY002
     torch.set_rng_state(states["torch"])
     if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])
