@@ -63,8 +63,8 @@ def test_train_from_a_checkpoint_tests_what_it_trained(config, tmp_path, monkeyp
     trainer = ["--model.init_args.max_epochs", "2", "--model.init_args.checkpoint_minutes", "0"]
     trainer += ["--data.init_args.train_batch_size", "1"]
     with monkeypatch.context() as context:
-        context.setattr(MemMCMAE, "on_train_epoch_end", interrupt, raising=False)
-        assert cli.main(["fit", "--config", config, *trainer]) == 130
+        context.setattr(MemMCMAE, "on_train_epoch_end", cut_power, raising=False)
+        assert cli.main(["fit", "--config", config, *trainer]) == 1
     last = "results/MemMCMAE/Phantom/latest/weights/lightning/last.ckpt"
     assert cli.main(["train", "--config", config, *trainer, "--ckpt_path", last]) == 0
     assert tested == [6]
@@ -75,8 +75,9 @@ def test_train_from_a_checkpoint_tests_what_it_trained(config, tmp_path, monkeyp
     assert tested == [6]
 
 
-def interrupt(*_):
-    raise KeyboardInterrupt
+def cut_power(*_):
+    msg = "power cut"
+    raise RuntimeError(msg)
 
 
 @pytest.mark.parametrize(("arguments", "seed"), [([], "5"), (["--seed_everything", "9"], "9")])

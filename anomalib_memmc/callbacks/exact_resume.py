@@ -97,7 +97,7 @@ class ExactResume(Callback):
         if self.seed is not None:
             seed = self.seed + trainer.global_rank + _SEEDS_APART * trainer.current_epoch
             seed_everything(seed, workers=True, verbose=False)
-        loaders = _combined_loader(trainer).flattened
+        loaders = cast(Any, trainer.fit_loop)._combined_loader.flattened
         self._begin, self._iterates = random_states(), not any(getattr(loader, "num_workers", 0) for loader in loaders)
         if not self._iterates:
             _iterate(trainer)
@@ -121,9 +121,10 @@ class ExactResume(Callback):
 
 def _iterate(trainer: Trainer) -> None:
     """Begin the present epoch's batches."""
-    for loader in _combined_loader(trainer).flattened:
-        _set_sampler_epoch(loader, trainer.fit_loop.epoch_progress.current.processed)
-    iter(cast(Any, trainer.fit_loop._data_fetcher))
+    fit_loop = cast(Any, trainer.fit_loop)
+    for loader in fit_loop._combined_loader.flattened:
+        _set_sampler_epoch(loader, fit_loop.epoch_progress.current.processed)
+    iter(fit_loop._data_fetcher)
 
 
 def _skip(trainer: Trainer, batches: int) -> None:
@@ -134,10 +135,6 @@ def _skip(trainer: Trainer, batches: int) -> None:
     for _ in range(batches):
         next(fetcher)
     fetcher.fetched -= batches
-
-
-def _combined_loader(trainer: Trainer) -> Any:
-    return trainer.fit_loop._combined_loader
 
 
 def _of_all_processes(trainer: Trainer, own: dict[str, Any]) -> list[dict[str, Any]]:

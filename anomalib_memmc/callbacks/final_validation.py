@@ -40,7 +40,7 @@ class FinalValidation(Callback):
         if self._validated_at != trainer.global_step:
             logger.warning(
                 "This training had no validation (limit_val_batches is 0, or there are no validation images), so the "
-                "model has no thresholds: its labels, masks, F1 and IoU mean nothing. Scores and AUROC are not affected."
+                "model has no thresholds: its labels, masks, F1 and IoU mean nothing. Scores and AUROC do."
             )
             return
         for callback in cast(list[Any], trainer.checkpoint_callbacks):

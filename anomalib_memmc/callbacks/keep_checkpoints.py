@@ -111,7 +111,7 @@ class KeepCheckpoints(Callback):
 def _folder(trainer: Trainer) -> Path | None:
     """Where the trainer keeps its checkpoints; None where it keeps none."""
     callback = trainer.checkpoint_callback
-    if trainer.fast_dev_run or not isinstance(callback, ModelCheckpoint) or "://" in str(callback.dirpath):
+    if cast(Any, trainer).fast_dev_run or not isinstance(callback, ModelCheckpoint) or "://" in str(callback.dirpath):
         return None
     return Path(callback.dirpath or trainer.default_root_dir)
 
