@@ -22,6 +22,7 @@ from anomalib_memmc.callbacks.one_folder import folder_of_process
 from anomalib_memmc.inspection.command import main as inspect
 from anomalib_memmc.instantiation import constructor_errors
 from anomalib_memmc.memory.command import main as memory
+from anomalib_memmc.model import MemMCMAE
 from anomalib_memmc.model.checkpoint_file import require_checkpoint
 from anomalib_memmc.register import register
 from anomalib_memmc.usage import main_line
@@ -90,11 +91,19 @@ class CLI(AnomalibCLI):
         super().instantiate_engine()
 
     def _run_subcommand(self) -> None:
-        """Look at the checkpoint first, whose errors would be those of a file format; then run."""
+        """Look at the checkpoint first, whose errors would be those of a file format; then run.
+
+        ``train --ckpt_path`` tests the weights that it trained, and not the file once more.
+        """
         checkpoint = self._get(self.config, "ckpt_path")
         if checkpoint:
             require_checkpoint(Path(checkpoint), type(self.model), resume=self.subcommand in {"fit", "train"})
-        super()._run_subcommand()
+        if self.subcommand != "train" or not isinstance(self.model, MemMCMAE):
+            super()._run_subcommand()
+            return
+        arguments = self._prepare_subcommand_kwargs("train")
+        self.engine.fit(**arguments)
+        self.engine.trainer.test(self.model, datamodule=arguments.get("datamodule"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,10 +3,11 @@ import runpy
 import sys
 
 import pytest
+import torch
 import yaml
 from helpers.models import TINY_MEMMC
 
-from anomalib_memmc import cli
+from anomalib_memmc import MemMCMAE, cli
 
 MODEL = {
     "class_path": "MemMCMAE",
@@ -52,6 +53,31 @@ def test_train_by_bare_names(config, tmp_path):
     assert cli.main(["train", "--config", config]) == 0
     assert list(tmp_path.glob("results/MemMCMAE/Phantom/v0/weights/lightning/model.ckpt"))
     assert os.environ["PL_GLOBAL_SEED"] == "5"
+
+
+def test_train_from_a_checkpoint_tests_what_it_trained(config, tmp_path, monkeypatch):
+    tested = []
+    monkeypatch.setattr(
+        MemMCMAE, "on_test_start", lambda model: tested.append(model.trainer.global_step), raising=False
+    )
+    trainer = ["--model.init_args.max_epochs", "2", "--model.init_args.checkpoint_minutes", "0"]
+    trainer += ["--data.init_args.train_batch_size", "1"]
+    with monkeypatch.context() as context:
+        context.setattr(MemMCMAE, "on_train_epoch_end", cut_power, raising=False)
+        assert cli.main(["fit", "--config", config, *trainer]) == 1
+    last = "results/MemMCMAE/Phantom/latest/weights/lightning/last.ckpt"
+    assert cli.main(["train", "--config", config, *trainer, "--ckpt_path", last]) == 0
+    assert tested == [6]
+    (path,) = tmp_path.glob("results/MemMCMAE/Phantom/latest/weights/lightning/*")
+    assert torch.load(path, weights_only=True)["global_step"] == 6
+    tested.clear()
+    assert cli.main(["train", "--config", config, *trainer]) == 0
+    assert tested == [6]
+
+
+def cut_power(*_):
+    msg = "power cut"
+    raise RuntimeError(msg)
 
 
 @pytest.mark.parametrize(("arguments", "seed"), [([], "5"), (["--seed_everything", "9"], "9")])

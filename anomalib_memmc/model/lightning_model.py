@@ -15,7 +15,7 @@ from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import ImageVisualizer, Visualizer
-from lightning.pytorch import Callback, seed_everything
+from lightning.pytorch import Callback
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
@@ -23,13 +23,17 @@ from torch.optim import Optimizer
 from anomalib_memmc.arguments import require_choice, require_count, require_number
 from anomalib_memmc.callbacks import (
     EveryImageOnce,
+    ExactResume,
+    FinalValidation,
     FitFeatureTarget,
     FitScorer,
+    KeepCheckpoints,
     KeepNoPredictions,
     OneFolder,
     PredictionTable,
     ReconstructionPictures,
     RequireFinite,
+    SameSchedule,
 )
 from anomalib_memmc.configurable import build, plain
 from anomalib_memmc.memory.advice import SCORING, TRAINING, advice
@@ -77,6 +81,7 @@ class MemMCMAE(AnomalibModule):
         seed: Seed of the initial weights and, from the start of training, of batches and masks. None leaves the random
             state alone.
         picture_every: Save pictures of reconstructions every so many epochs of training, and in a test; 0 = off.
+        checkpoint_minutes: Minutes between two checkpoints to resume from, ``last.ckpt``; see ``KeepCheckpoints``.
         pre_processor: Pre-processor or True for resizing to ``image_size``.
         post_processor: Post-processor or True for thresholds from normal images (``NormalQuantilePostProcessor``).
         evaluator: Evaluator or True for the metrics of ``configure_evaluator``.
@@ -101,6 +106,7 @@ class MemMCMAE(AnomalibModule):
         warmup_epochs: float = 5,
         seed: int | None = None,
         picture_every: int = 0,
+        checkpoint_minutes: float = 10,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
@@ -137,6 +143,7 @@ class MemMCMAE(AnomalibModule):
         self.warmup_epochs = warmup_epochs
         self.seed = seed
         self.picture_every = picture_every
+        self._keep_checkpoints = KeepCheckpoints(checkpoint_minutes)
         self._image_mean = ImageMean()
         self._save_arguments()
         if pretrained is not None:
@@ -181,10 +188,8 @@ class MemMCMAE(AnomalibModule):
         refuse_averaging(cast(Any, self.trainer).callbacks)
 
     def on_train_start(self) -> None:
-        """Seed batches, augmentations and masks, where a seed was given: anew for each process and resumed epoch."""
+        """Begin a step without batches; random numbers are the matter of ``ExactResume``."""
         self._image_mean.restart()
-        if self.seed is not None:
-            seed_everything(self.seed + self.global_rank + 10_007 * self.current_epoch, workers=True)
 
     def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:
         """What an exported model does; unlike anomalib's, the post-processor may look at the images.
@@ -284,7 +289,13 @@ class MemMCMAE(AnomalibModule):
         ]
         if self.picture_every:
             callbacks.append(ReconstructionPictures(every_n_epochs=self.picture_every))
-        return callbacks
+        return [  # random states and saving last: they see what the others did
+            *callbacks,
+            SameSchedule(),
+            FinalValidation(),
+            ExactResume(self.seed),
+            self._keep_checkpoints,
+        ]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save plain arguments, the present scorer's among them; the starting weights are in, so their path is not."""

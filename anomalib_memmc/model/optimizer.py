@@ -1,7 +1,8 @@
 """Optimizer and schedule, both torch's; only which parameters decay, and how the two phases join, is said here."""
 
 import math
-from typing import Any, Literal, cast
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, cast
 
 from lightning.pytorch import Trainer
 from torch import nn, optim
@@ -56,6 +57,36 @@ def linear_lr(lr: float, trainer: Trainer) -> float:
     """
     batch_size = cast(DataLoader, trainer.train_dataloader).batch_size or 1
     return lr * batch_size * trainer.accumulate_grad_batches * trainer.world_size / _BATCH_OF_LINEAR_LR
+
+
+class Schedule(NamedTuple):
+    """What fixes the learning rates of ``warmup_cosine``."""
+
+    total: int
+    """Steps of the whole training."""
+    warmup: int
+    """Steps of its warm-up."""
+    peak: float
+    """Learning rate at the end of warm-up."""
+
+    def __str__(self) -> str:
+        return f"{self.total} steps (warm-up of {self.warmup}, lr {self.peak:g})"
+
+
+def schedule_of(state: Mapping[str, Any]) -> Schedule | None:
+    """Read a schedule from the state of ``warmup_cosine``.
+
+    Args:
+        state: What the scheduler's ``state_dict`` gives, or a checkpoint holds.
+
+    Returns:
+        The schedule; None for the state of another scheduler.
+    """
+    warmup = (state.get("_milestones") or [0])[0]
+    cosine = state["_schedulers"][-1] if "_schedulers" in state else state
+    if "T_max" not in cosine:
+        return None
+    return Schedule(int(warmup + cosine["T_max"]), int(warmup), float(cosine["base_lrs"][0]))
 
 
 def count_steps(trainer: Trainer, warmup_epochs: float) -> tuple[int, int]:

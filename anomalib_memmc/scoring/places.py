@@ -15,7 +15,6 @@ from anomalib_memmc.scoring.base import Scorer, Scores
 from anomalib_memmc.scoring.blur import MapBlur
 from anomalib_memmc.scoring.gaussian import Covariance, PlaceGaussians
 
-
 _EPS = 1e-8  # added to the variances of features within an image
 
 
