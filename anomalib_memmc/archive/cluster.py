@@ -1,6 +1,8 @@
 """Scoring a list of files on many machines, through Ray Data (extra ``cluster``)."""
 
 import io
+import logging
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +18,7 @@ CPUS_EACH = 0.5
 """What a worker reserves: half of the machines can be lost, and those that are left have room for its work."""
 WORKERS_PER_GPU = 4
 """Workers that share a GPU, so that some read while another scores."""
+_BLOCKS = 1000
 
 
 def require_ray() -> Any:
@@ -57,18 +60,17 @@ def score_on_cluster(
         ConnectionError: If there is no cluster.
     """
     ray = require_ray()
-    ray.init(address=address, log_to_driver=False)
+    ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     try:
+        stored = ray.put(checkpoint)  # kept as long as a worker may have to start again
         ray.data.DataContext.get_current().enable_progress_bars = False
-        blocks = [
-            pa.table({"path": pa.array(map(_coded, paths[start : start + batch_size]), pa.binary())})
-            for start in range(0, len(paths), batch_size)
-        ]
+        blocks = _blocks(paths, batch_size)
         rows = ray.data.from_arrow(blocks).map_batches(
             Worker,
             batch_size=batch_size,
             batch_format="pyarrow",
-            fn_constructor_args=(ray.put(checkpoint), rate, maps),
+            fn_constructor_args=(stored, rate, maps),
             **_resources(ray, len(blocks)),
         )
         yield from rows.iter_batches(batch_size=None, batch_format="pyarrow")
@@ -97,13 +99,16 @@ class Worker:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Rows of a batch with the column ``path``, bytes."""
-        paths = Paths(path.as_py().decode(errors="surrogateescape") for path in batch["path"])
+        paths = Paths(os.fsdecode(path.as_py()) for path in batch["path"])
         (results,) = self.detector.results(paths, max(1, len(paths)), maps=self.maps)
         return as_rows(results, self.judge, self.versions)
 
 
-def _coded(path: str) -> bytes:
-    return path.encode(errors="surrogateescape")
+def _blocks(paths: Paths, batch_size: int) -> list[pa.Table]:
+    """The paths, as bytes, in tables of whole batches, not many more of them than a thousand."""
+    rows = batch_size * (1 + len(paths) // (_BLOCKS * batch_size))
+    parts = [paths[start : start + rows] for start in range(0, len(paths), rows)]
+    return [pa.table({"path": pa.array(map(os.fsencode, part), pa.binary())}) for part in parts]
 
 
 def _resources(ray: Any, blocks: int) -> dict[str, Any]:
@@ -114,6 +119,5 @@ def _resources(ray: Any, blocks: int) -> dict[str, Any]:
     return {
         "compute": ray.data.ActorPoolStrategy(min_size=1, max_size=count, initial_size=count),
         "num_cpus": CPUS_EACH,
-        "scheduling_strategy": "SPREAD",
         **({"num_gpus": 1 / WORKERS_PER_GPU} if gpus else {}),
     }

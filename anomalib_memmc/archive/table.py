@@ -120,9 +120,7 @@ class ScoreTable:
         if path.is_file():
             differing = _differences(path, settings)
             if differing:
-                msg = (
-                    f"{path.parent} holds scores made with other settings ({differing}): choose another output folder."
-                )
+                msg = f"{path.parent} holds scores of other settings ({differing}): choose another output folder."
                 raise ValueError(msg)
             return
         if self._parts():
