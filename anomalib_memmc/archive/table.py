@@ -38,15 +38,15 @@ class ScoreTable:
     Args:
         folder: Where the table lies: ``scores/*.parquet`` and ``settings.json``.
         settings: What the rows depend on, plain values; those of a table that is there must be equal.
-        part_rows: Rows of a part.
+        part_rows: Rows of a part; None takes :data:`PART_ROWS`.
 
     Raises:
         ValueError: If the table was made with other settings, or is damaged.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any], part_rows: int = PART_ROWS) -> None:
+    def __init__(self, folder: Path, settings: dict[str, Any], part_rows: int | None = None) -> None:
         self.folder = folder / FOLDER
-        self.part_rows = part_rows
+        self.part_rows = PART_ROWS if part_rows is None else part_rows
         self._require_settings(folder / SETTINGS, settings)
         self.folder.mkdir(parents=True, exist_ok=True)
         for unfinished in self.folder.glob(".*.tmp"):

@@ -1,6 +1,7 @@
 """The command ``calibrate``: what it learns is what a validation on the same images learns."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from anomalib.engine import Engine
@@ -8,9 +9,11 @@ from helpers.models import FOUR_MASKS
 from PIL import Image
 
 from anomalib_memmc import MemMCMAE, cli
-from anomalib_memmc.archive.calibration import held_out
+from anomalib_memmc.archive.calibration import NormalFiles, held_out
+from anomalib_memmc.archive.calibration import calibrate as learn
 from anomalib_memmc.archive.detector import Detector
 from anomalib_memmc.archive.paths import Paths
+from anomalib_memmc.metrics.conformal import p_values
 from anomalib_memmc.scoring import ReconstructionScorer
 
 BUFFERS = ("normal_scores", "promise", "_image_threshold", "_pixel_threshold", *(
@@ -96,7 +99,9 @@ def test_a_calibrated_checkpoint_is_tested_and_scores(trained, calibrate, change
     engine = Engine(default_root_dir=tmp_path, accelerator="cpu", devices=1, logger=False, enable_progress_bar=False)
     engine.test(MemMCMAE(**trained.arguments), datamodule=trained.datamodule, ckpt_path=output)
     (path,) = tmp_path.rglob("predictions.csv")
-    assert path.read_text() != ""
+    table, learnt = pd.read_csv(path), post_processor(output)
+    assert table["p_value"].tolist() == p_values(table["raw_score"], learnt.normal_scores.numpy()).tolist()
+    assert (table["pred_label"] == (table["raw_score"] > learnt.image_threshold.item())).all()
     arguments = ["score", str(changed), "--checkpoint", str(output), "--output", str(tmp_path / "out")]
     assert cli.main([*arguments, "--workers", "0", "--device", "cpu"]) == 0
 
@@ -153,7 +158,5 @@ def test_what_cannot_be_done_is_one_message(trained, calibrate, changed, tmp_pat
 def test_a_scorer_that_learns_nothing_is_not_refitted(trained, tmp_path):
     detector = Detector(trained.checkpoint, "cpu")
     detector.model.model.set_scorer(ReconstructionScorer(**FOUR_MASKS))
-    from anomalib_memmc.archive.calibration import NormalFiles, calibrate
-
     with pytest.raises(ValueError, match="ReconstructionScorer learns nothing"):
-        calibrate(detector, NormalFiles(detector, Paths(["a.png"]), 2, 0, {}), refit=True)
+        learn(detector, NormalFiles(detector, Paths(["a.png"]), 2, 0, {}), refit=True)

@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -37,7 +38,9 @@ def score(trained, tmp_path, capsys):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_rows_are_those_of_a_test(trained, score, workers):
-    code, table, printed, _ = score(*(trained.folder / part for part in ("train", "normal", "anomalous")), workers=workers)
+    code, table, printed, _ = score(
+        *(trained.folder / part for part in ("train", "normal", "anomalous")), workers=workers
+    )
     assert code == 0
     assert len(table) == table["path"].nunique() == 90
     assert printed.startswith("90 images.\n90 rows in ")
@@ -211,7 +214,7 @@ def test_effort_is_checked(score, trained, option, capsys):
 def test_a_detector_gives_results_in_order_whatever_the_batch(trained):
     detector = Detector(trained.checkpoint, "cpu")
     paths = Paths(map(str, [*sorted(trained.folder.glob("*/*.png"))[:7], trained.folder / "gone.png"]))
-    one, three = ([*sum(detector.results(paths, size), [])] for size in (1, 3))
+    one, three = ([*chain.from_iterable(detector.results(paths, size))] for size in (1, 3))
     assert [result.path for result in three] == [*paths]
     assert [result.score for result in three[:7]] == pytest.approx([result.score for result in one[:7]], abs=1e-6)
     assert three[7].score is None

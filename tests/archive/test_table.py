@@ -44,9 +44,13 @@ def test_a_second_start_knows_what_is_there_and_removes_what_is_unfinished(tmp_p
 
 
 def test_rows_of_an_interrupted_run_are_kept(tmp_path):
-    with pytest.raises(KeyboardInterrupt), open_table(tmp_path) as table:
-        table.add(rows("a"))
-        raise KeyboardInterrupt
+    def interrupted():
+        with open_table(tmp_path) as table:
+            table.add(rows("a"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert paths_of(tmp_path) == ["a"]
 
 

@@ -9,7 +9,7 @@ from anomalib_memmc.metrics.conformal import conformal_threshold
 
 @pytest.mark.parametrize(("normals", "rate"), [(19, 0.05), (100, 0.05), (100, 0.2), (57, 0.1)])
 def test_false_alarms_on_exchangeable_normals_keep_the_rate(normals, rate):
-    """Calibrations and new images from one skewed distribution: the alarms are a share floor(rate (M + 1)) / (M + 1)."""
+    """Calibrations and new images from one skewed distribution: the alarms are floor(rate (M + 1)) / (M + 1)."""
     rng = np.random.default_rng(0)
     alarms = [Judge(rng.lognormal(size=normals), rate)(rng.lognormal(size=50)).label.mean() for _ in range(3000)]
     expected = np.floor(rate * (normals + 1) + 1e-9) / (normals + 1)
