@@ -1,6 +1,7 @@
 """The ``calibrate`` command: a checkpoint for the place where it is used."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -76,6 +77,8 @@ def as_text(calibration: Calibration, threshold: float) -> str:
             f"The scorer was fitted to {calibration.fitted:,} of them, and the threshold learnt from the other "
             f"{round(count):,}."
         )
+    if math.isnan(rate):
+        return "\n".join([*lines, "No threshold was learnt: the checkpoint has enable_thresholding off."])
     lines.append(
         f"New threshold {threshold:.5g}: it promises {rate:.1%} false alarms (95 % interval {low:.1%} to {high:.1%})."
     )

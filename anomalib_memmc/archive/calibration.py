@@ -1,7 +1,7 @@
 """Learning what is normal where a checkpoint is used: thresholds, percentiles, and on request the scorer."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -106,6 +106,8 @@ def calibrate(detector: Detector, files: NormalFiles, refit: bool) -> Calibratio
 def save_calibrated(detector: Detector, checkpoint: Path, output: Path) -> None:
     """Write a checkpoint with the detector's weights and thresholds, and all else as it was.
 
+    Lightning keeps the post-processor twice, as a part of the model and as a callback, and a test takes the latter.
+
     Args:
         detector: The calibrated detector.
         checkpoint: The checkpoint that it came from.
@@ -113,7 +115,10 @@ def save_calibrated(detector: Detector, checkpoint: Path, output: Path) -> None:
     """
     with anomalib_safe_globals():
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    content["state_dict"] = {name: value.cpu() for name, value in detector.model.state_dict().items()}
+    content["state_dict"] = _on_cpu(detector.model.state_dict())
+    callback = detector.post_processor.state_key
+    if callback in content.get("callbacks", {}):
+        content["callbacks"][callback] = _on_cpu(detector.post_processor.state_dict())
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
@@ -133,6 +138,10 @@ def held_out(count: int, rate: float) -> int:
     return min(max(round(HELD_OUT * count), fewest_normals(rate)), count // 2)
 
 
+def _on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.cpu() for name, value in state.items()}
+
+
 def _refit(detector: Detector, files: NormalFiles) -> int:
     """Fit the scorer to most of the images that can be read, calibrate on the rest; how many it was fitted to."""
     readable = [path for path in files.paths if path not in files.errors]
@@ -144,7 +153,6 @@ def _refit(detector: Detector, files: NormalFiles) -> int:
     parts = [Paths(readable[index] for index in sorted(part)) for part in (order[held:], order[:held])]
     scorer = detector.model.model.scorer
     with torch.no_grad():
-        scorer.prepare()
         scorer.fit(detector.model.model.network, files.some(parts[0]))
         scorer.is_fitted.fill_(True)
     _validate(detector, files.some(parts[1]))

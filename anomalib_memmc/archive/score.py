@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
     settings = {"checkpoint": digest(data), "false_alarm_rate": rate, "maps": options.maps}
     with ScoreTable(options.output, settings) as table:
         pending = found.paths.without(table.read(["path"])["path"])
-        if options.ray is None:
+        if options.ray is None or not len(pending):
             versions = made_with(digest(data))
             parts = score_here(detector, judge, pending, versions, options.batch_size, options.workers, options.maps)
         else:

@@ -9,6 +9,7 @@ from helpers.models import FOUR_MASKS
 from PIL import Image
 
 from anomalib_memmc import MemMCMAE, cli
+from anomalib_memmc.archive.calibrate import as_text
 from anomalib_memmc.archive.calibration import NormalFiles, held_out
 from anomalib_memmc.archive.calibration import calibrate as learn
 from anomalib_memmc.archive.detector import Detector
@@ -153,6 +154,15 @@ def test_what_cannot_be_done_is_one_message(trained, calibrate, changed, tmp_pat
     assert code == 1
     assert "new.ckpt exists" in error
     assert output.read_text() == "mine"
+
+
+def test_a_checkpoint_without_thresholds_says_so(trained, changed):
+    detector = Detector(trained.checkpoint, "cpu")
+    detector.post_processor.enable_thresholding = False
+    paths = Paths(map(str, sorted(changed.glob("0*.png"))))
+    text = as_text(learn(detector, NormalFiles(detector, paths, 32, 0, {}), refit=False), float("nan"))
+    assert text.endswith("enable_thresholding off.")
+    assert len(detector.normals) == 50
 
 
 def test_a_scorer_that_learns_nothing_is_not_refitted(trained, tmp_path):

@@ -57,6 +57,14 @@ def test_without_ray_one_message_says_what_to_install(trained, tmp_path, capsys,
     assert not (tmp_path / "o").exists()
 
 
+def test_a_finished_table_needs_no_cluster(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("anomalib_memmc.archive.score.require_ray", lambda: None)
+    arguments = ["score", str(trained.folder / "normal"), "--checkpoint", str(trained.checkpoint)]
+    arguments += ["--output", str(tmp_path), "--workers", "0"]
+    assert cli.main(arguments) == 0
+    assert cli.main([*arguments, "--ray", "nowhere:1"]) == 0
+
+
 def test_the_package_does_not_load_ray():
     code = "import sys, anomalib_memmc.cli; assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)

@@ -19,7 +19,7 @@ from anomalib_memmc.archive.detector import Detector
 from anomalib_memmc.archive.paths import Paths
 from anomalib_memmc.archive.rows import as_png
 from anomalib_memmc.data import read_image
-from anomalib_memmc.scoring import ReconstructionScorer
+from anomalib_memmc.scoring import ReconstructionScorer, TokenScorer
 
 
 @pytest.fixture
@@ -64,6 +64,14 @@ def test_the_spread_is_the_models(trained, score):
     with torch.no_grad():
         expected = model.model.score(batch.as_subclass(torch.Tensor)).score_std
     assert table["spread"].to_numpy() == pytest.approx(expected.numpy(), abs=1e-6)
+
+
+def test_a_scorer_without_masks_has_no_spread(trained):
+    detector = Detector(trained.checkpoint, "cpu")
+    detector.model.model.set_scorer(TokenScorer())
+    ((result,),) = detector.results(Paths([str(next(trained.folder.glob("*/*.png")))]))
+    assert result.score is not None
+    assert result.spread is None
 
 
 def test_images_that_cannot_be_read_are_rows(trained, score, tmp_path):
