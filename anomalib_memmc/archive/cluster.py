@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -60,9 +61,9 @@ def score_on_cluster(
         ConnectionError: If there is no cluster.
     """
     ray = require_ray()
-    ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
         stored = ray.put(checkpoint)  # kept as long as a worker may have to start again
         ray.data.DataContext.get_current().enable_progress_bars = False
         blocks = _blocks(paths, batch_size)
@@ -75,7 +76,7 @@ def score_on_cluster(
         )
         yield from rows.iter_batches(batch_size=None, batch_format="pyarrow")
     except ray.exceptions.RayError as error:
-        msg = f"The cluster could not finish: {getattr(error, 'cause', None) or error}"
+        msg = f"The cluster could not finish: {last_error(str(error))}"
         raise RuntimeError(msg) from error
     finally:
         ray.shutdown()
@@ -102,6 +103,16 @@ class Worker:
         paths = Paths(os.fsdecode(path.as_py()) for path in batch["path"])
         (results,) = self.detector.results(paths, max(1, len(paths)), maps=self.maps)
         return as_rows(results, self.judge, self.versions)
+
+
+def last_error(text: str) -> str:
+    """The message at the end of a traceback, or all of a text that holds none.
+
+    Args:
+        text: What a worker raised, as Ray hands it on.
+    """
+    *_, last = re.split(r"^(?=[\w.]+(?:Error|Exception): )", text, flags=re.MULTILINE)
+    return last.strip()
 
 
 def _blocks(paths: Paths, batch_size: int) -> list[pa.Table]:

@@ -58,7 +58,8 @@ class Detector:
 
     Example:
         >>> from anomalib_memmc.archive.detector import Detector
-        >>> for batch in Detector("model.ckpt").results(Paths(["a.png", "b.dcm"])):  # doctest: +SKIP
+        >>> from anomalib_memmc.archive.paths import Paths
+        >>> for batch in Detector(Path("model.ckpt")).results(Paths(["a.png", "b.dcm"])):  # doctest: +SKIP
         ...     print([result.score for result in batch])
     """
 
@@ -186,8 +187,10 @@ def load_model(checkpoint: Path | IO[bytes]) -> MemMCMAE:
         raise FileNotFoundError(msg)
     try:
         model = MemMCMAE.load_from_checkpoint(cast(Any, checkpoint), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch, pickle and zip files raise many kinds
-        msg = f"Cannot take {checkpoint} as a checkpoint of MemMCMAE: {error}"
+    except Exception as error:  # torch, pickle and zip files raise many kinds, with advice that is of no use here
+        reason = error if isinstance(error, ValueError) else "it is damaged, or of another model or version"
+        name = checkpoint if isinstance(checkpoint, Path) else "the file"
+        msg = f"Cannot take {name} as a checkpoint of MemMCMAE: {reason}."
         raise ValueError(msg) from error
     return cast(MemMCMAE, model)
 

@@ -43,20 +43,21 @@ def main(argv: Sequence[str]) -> int:
         require_ray()
     found = find_images(options.inputs, options.output)
     detector = Detector(options.checkpoint, options.device)
-    data = options.checkpoint.read_bytes()
+    checkpoint = digest(options.checkpoint)
     rate = detector.post_processor.false_alarm_rate if options.false_alarm_rate is None else options.false_alarm_rate
     judge = Judge(detector.normals, rate)
     if options.maps:
         detector.require_map_scale()
     independent = detector.post_processor.promise[3].item()
     print(found, *judge.caveats(None if np.isnan(independent) else round(independent)), sep="\n")
-    settings = {"checkpoint": digest(data), "false_alarm_rate": rate, "maps": options.maps}
+    settings = {"checkpoint": checkpoint, "false_alarm_rate": rate, "maps": options.maps}
     with ScoreTable(options.output, settings) as table:
         pending = found.paths.without(table.read(["path"])["path"])
         if options.ray is None or not len(pending):
-            versions = made_with(digest(data))
+            versions = made_with(checkpoint)
             parts = score_here(detector, judge, pending, versions, options.batch_size, options.workers, options.maps)
         else:
+            data = options.checkpoint.read_bytes()
             parts = score_on_cluster(options.ray, data, rate, pending, options.batch_size, options.maps)
         _fill(table, parts, found.paths, len(found.paths) - len(pending), options.output)
     return _report(table, judge)

@@ -1,5 +1,6 @@
 """Scoring on a cluster of two machines, one of which is lost half-way."""
 
+import secrets
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from anomalib_memmc import cli
-from anomalib_memmc.archive.cluster import score_on_cluster
+from anomalib_memmc.archive.cluster import last_error, score_on_cluster
 from anomalib_memmc.archive.detector import Detector
 from anomalib_memmc.archive.inputs import find_images
 from anomalib_memmc.archive.run import score_here
@@ -17,10 +18,10 @@ SOON = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "heal
 
 
 @pytest.fixture
-def cluster(tmp_path, monkeypatch):
+def cluster(monkeypatch):
     """A head that computes nothing and two machines of one processor, as processes of this one."""
     pytest.importorskip("ray", reason="Ray is not installed (extra cluster)")
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))  # not in the user's home
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray writes one into the user's home
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": SOON})
@@ -63,6 +64,12 @@ def test_a_finished_table_needs_no_cluster(trained, tmp_path, monkeypatch):
     arguments += ["--output", str(tmp_path), "--workers", "0"]
     assert cli.main(arguments) == 0
     assert cli.main([*arguments, "--ray", "nowhere:1"]) == 0
+
+
+def test_of_a_workers_traceback_the_message_is_left():
+    text = "ray::f() (pid=1)\n  File x, line 1\nKeyError: 'a'\n\nThe above ...\nValueError: Cannot take it: bad.\nMore."
+    assert last_error(text) == "ValueError: Cannot take it: bad.\nMore."
+    assert last_error("no cluster there") == "no cluster there"
 
 
 def test_the_package_does_not_load_ray():

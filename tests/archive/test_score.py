@@ -39,7 +39,9 @@ def score(trained, tmp_path, capsys):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_rows_are_those_of_a_test(trained, score, workers):
     code, table, printed, _ = score(
-        *(trained.folder / part for part in ("train", "normal", "anomalous")), workers=workers
+        *(trained.folder / part for part in ("train", "normal", "anomalous")),
+        workers=workers,
+        options=["--batch-size", 7 + workers],
     )
     assert code == 0
     assert len(table) == table["path"].nunique() == 90
@@ -197,7 +199,7 @@ def test_what_is_no_use_is_one_message(trained, score, tmp_path, monkeypatch):
     fresh = saved(MemMCMAE(**trained.arguments, scorer=ReconstructionScorer(**FOUR_MASKS)), tmp_path / "fresh.ckpt")
     other = saved(Padim(backbone="resnet18", pre_trained=False), tmp_path / "padim.ckpt")
     for checkpoint, message in (
-        (bad, "bad.ckpt as a checkpoint of MemMCMAE"),
+        (bad, "bad.ckpt as a checkpoint of MemMCMAE: it is damaged"),
         (other, "padim.ckpt as a checkpoint of MemMCMAE"),
         (fresh, "knows no scores of normal images"),
         (tmp_path / "gone.ckpt", "no checkpoint"),
