@@ -13,6 +13,8 @@ from anomalib.loggers import configure_logger
 from jsonargparse import ArgumentError, ArgumentParser
 from lightning import seed_everything
 
+from anomalib_memmc.archive.calibrate import main as calibrate
+from anomalib_memmc.archive.score import main as score
 from anomalib_memmc.backbone.folder import main as backbone
 from anomalib_memmc.benchmark.command import main as benchmark
 from anomalib_memmc.benchmark.compare import main as compare
@@ -32,10 +34,12 @@ USER_ERRORS = (ValueError, OSError, RuntimeError)
 COMMANDS = {
     "backbone": backbone,
     "benchmark": benchmark,
+    "calibrate": calibrate,
     "compare": compare,
     "figures": figures,
     "inspect": inspect,
     "memory": memory,
+    "score": score,
     "shift-test": shift_test,
 }
 """The plugin's own commands; all others are anomalib's."""
@@ -43,10 +47,12 @@ OWN_COMMANDS = """\
 Commands of anomalib-memmc (each has its own --help); below them those of anomalib:
   backbone     Save the encoder of a checkpoint as a backbone for other detectors.
   benchmark    Train and test several models with several seeds, and print one table.
+  calibrate    Learn threshold and percentiles of a checkpoint from normal images of another place.
   compare      Print the difference of two models of a benchmark, also among images that are alike.
   figures      Draw a finished benchmark.
   inspect      Measure what memory and encoder levels do in a checkpoint, and what is lost without them.
   memory       Print what a training step takes on a GPU, without one.
+  score        Score every image of an archive, a row each, and go on after a stop.
   shift-test   Test a checkpoint under harmless changes of acquisition.
 """
 

@@ -88,8 +88,7 @@ class MaskedAutoencoder(Configurable, nn.Module):
         require_count("memory_slots", memory_slots, least=0)
         _require_width("encoder", encoder_dim, encoder_heads)
         _require_width("decoder", decoder_dim, decoder_heads)
-        switches = {"cross_residual": cross_residual, "long_skips": long_skips}
-        switches |= {"checkpoint_decoder": checkpoint_decoder, "compile": compile}
+        switches = {"cross_residual": cross_residual, "long_skips": long_skips, "compile": compile}
         for name, switch in switches.items():
             require_choice(name, switch, (True, False))
         self.image_size = _pair(image_size)

@@ -114,7 +114,7 @@ def load_mae_weights(model: MemMCMAEModel | MaskedAutoencoder, path: str | Path)
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file cannot be read, holds no MAE encoder, or one that does not fit the model or is not whole.
+        ValueError: If the file cannot be read, holds no MAE encoder, or one that does not fit or is not whole.
         NotFiniteError: If a weight is NaN or infinite.
     """
     path = Path(path)

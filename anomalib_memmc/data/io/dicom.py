@@ -17,10 +17,13 @@ PREAMBLE = 128
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM: by its extension, or, if it has none, by the letters ``DICM`` after the preamble."""
+    """Whether a file is DICOM: by its extension, or, if it has none, by the letters ``DICM`` after the preamble.
+
+    The end of a name that is a unique identifier, such as ``1.2.840.113619``, is no extension.
+    """
     if path.suffix.lower() in DICOM_SUFFIXES:
         return True
-    if path.suffix or not path.is_file():
+    if path.suffix.strip(".0123456789") or not path.is_file():
         return False
     with path.open("rb") as file:
         file.seek(PREAMBLE)

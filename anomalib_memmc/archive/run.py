@@ -1,0 +1,74 @@
+"""Scoring a list of files on this machine, and what a row tells of its making."""
+
+import hashlib
+import io
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pyarrow as pa
+
+import anomalib_memmc
+from anomalib_memmc.archive.detector import Detector
+from anomalib_memmc.archive.paths import Paths
+from anomalib_memmc.archive.rows import as_rows
+from anomalib_memmc.archive.verdict import Judge
+
+_LIBRARIES = ("anomalib", "torch")
+_AT_ONCE = 2**20
+
+
+def score_here(
+    detector: Detector, judge: Judge, paths: Paths, versions: str, batch_size: int, workers: int, maps: bool
+) -> Iterator[pa.Table]:
+    """Score files in order.
+
+    Args:
+        detector: The checkpoint.
+        judge: Compares scores with those of its normal images.
+        paths: The files.
+        versions: What a row tells of its making.
+        batch_size: Images scored at once.
+        workers: Processes that read beside the scoring.
+        maps: Also make maps.
+
+    Yields:
+        Rows as :func:`~anomalib_memmc.archive.rows.as_rows` makes them, a batch at a time.
+    """
+    for results in detector.results(paths, batch_size, workers, maps):
+        yield as_rows(results, judge, versions)
+
+
+def made_with(checkpoint: str) -> str:
+    """Versions of this process's libraries, and the checkpoint.
+
+    Args:
+        checkpoint: Its digest.
+    """
+    return ", ".join(
+        [
+            f"anomalib-memmc {anomalib_memmc.__version__}",
+            *(f"{name} {_version(name)}" for name in _LIBRARIES),
+            f"checkpoint {checkpoint[:12]}",
+        ]
+    )
+
+
+def digest(checkpoint: Path | bytes) -> str:
+    """SHA-256 of a checkpoint, in hexadecimal.
+
+    Args:
+        checkpoint: The file, or its content.
+    """
+    found = hashlib.sha256()
+    with io.BytesIO(checkpoint) if isinstance(checkpoint, bytes) else checkpoint.open("rb") as file:
+        while some := file.read(_AT_ONCE):
+            found.update(some)
+    return found.hexdigest()
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # imported from a folder
+        return "unknown"
