@@ -1,17 +1,20 @@
 """Scoring on a cluster of two machines, one of which is lost half-way."""
 
+import os
 import secrets
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
 
 from anomalib_memmc import cli
-from anomalib_memmc.archive.cluster import last_error, score_on_cluster
+from anomalib_memmc.archive.cluster import Worker, _blocks, last_error, score_on_cluster
 from anomalib_memmc.archive.detector import Detector
 from anomalib_memmc.archive.inputs import find_images
-from anomalib_memmc.archive.run import score_here
+from anomalib_memmc.archive.paths import Paths
+from anomalib_memmc.archive.run import digest, score_here
 from anomalib_memmc.archive.verdict import Judge
 
 SOON = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
@@ -22,6 +25,7 @@ def cluster(monkeypatch):
     """A head that computes nothing and two machines of one processor, as processes of this one."""
     pytest.importorskip("ray", reason="Ray is not installed (extra cluster)")
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray writes one into the user's home
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": SOON})
@@ -56,6 +60,28 @@ def test_without_ray_one_message_says_what_to_install(trained, tmp_path, capsys,
     assert cli.main([*arguments, "--ray", "auto"]) == 1
     assert "pip install 'anomalib-memmc[cluster]'" in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+def test_blocks_and_workers_give_the_rows_of_this_machine(trained, tmp_path, monkeypatch):
+    """What the cluster runs, without one: the paths on their way, and what a worker makes of them."""
+    monkeypatch.setattr("anomalib_memmc.archive.cluster.require_ray", lambda: SimpleNamespace(get=lambda value: value))
+    paths = Paths([*find_images([trained.folder / "anomalous"]).paths, str(tmp_path / os.fsdecode(b"gr\xfcn.png"))])
+    blocks = _blocks(paths, 4)
+    assert [len(block) for block in blocks] == [4, 4, 3]
+    worker = Worker(trained.checkpoint.read_bytes(), 0.1, maps=True)
+    detector = Detector(trained.checkpoint, "cpu")
+    here = score_here(detector, Judge(detector.normals, 0.1), paths, worker.versions, 4, workers=0, maps=True)
+    for block, expected in zip(blocks, here, strict=True):
+        columns = [name for name in expected.column_names if name != "seconds"]
+        assert worker(block).select(columns).equals(expected.select(columns))
+    assert digest(trained.checkpoint)[:12] in worker.versions
+
+
+def test_many_paths_are_not_many_more_than_a_thousand_blocks():
+    blocks = _blocks(Paths(map(str, range(9999))), 2)
+    assert sum(map(len, blocks)) == 9999
+    assert len(blocks) <= 1000
+    assert {len(block) % 2 for block in blocks[:-1]} == {0}
 
 
 def test_a_finished_table_needs_no_cluster(trained, tmp_path, monkeypatch):
