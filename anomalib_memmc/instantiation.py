@@ -46,7 +46,8 @@ def _require_no_null(class_type: type, arguments: Mapping[str, Any]) -> None:
     for owner in (each for each in class_type.__mro__ if each.__module__.startswith(f"{__package__}.")):
         if "__init__" not in vars(owner):
             continue
-        hints, parameters = get_type_hints(owner.__init__), inspect.signature(owner.__init__).parameters
+        constructor = vars(owner)["__init__"]
+        hints, parameters = get_type_hints(constructor), inspect.signature(constructor).parameters
         for name, value in arguments.items():
             if value is None and name in hints and name in parameters and NoneType not in get_args(hints[name]):
                 msg = (

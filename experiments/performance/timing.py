@@ -14,19 +14,18 @@ from anomalib_memmc import MaskedAutoencoder
 Call = Callable[[], object]
 
 
-def take_turns(calls: dict[str, Call], rounds: int, warm_up: bool = True) -> dict[str, float]:
+def take_turns(calls: dict[str, Call], rounds: int) -> dict[str, float]:
     """Median seconds of each call; all calls run in every round.
 
     Args:
         calls: What to time, by name.
-        rounds: Rounds that count.
-        warm_up: Whether a round that does not count comes first.
+        rounds: Rounds that count, after one that does not.
 
     Returns:
         Seconds by name.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for counted in [False] * warm_up + [True] * rounds:
+    for counted in [False, *[True] * rounds]:
         for name, call in calls.items():
             start = time.perf_counter()
             call()
