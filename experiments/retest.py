@@ -12,6 +12,7 @@ benchmark's.
 
 import argparse
 import tempfile
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,17 @@ def rescore(model: Any, datamodule: Any, scorer: Scorer) -> None:
     model.model.set_scorer(scorer)
     with torch.no_grad():
         scorer.prepare()
-        scorer.fit(model.model.network, batches_of(model, datamodule.normal_data))
+        scorer.fit(model.model.network, batches_of(model, normal_images(datamodule)))
     quiet_engine().validate(model, datamodule=datamodule)
+
+
+def normal_images(datamodule: Any) -> Any:
+    """The normal training images without augmentations; a copy of the training set where none are offered."""
+    if hasattr(datamodule, "normal_data"):
+        return datamodule.normal_data
+    dataset = copy(datamodule.train_data)
+    dataset.augmentations = None
+    return dataset
 
 
 def retest(model: Any, datamodule: Any, folder: Path) -> Row:
