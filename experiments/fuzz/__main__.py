@@ -46,7 +46,7 @@ KINDS: dict[str, Kind] = {
 }
 """A further kind of input is a function and a line here."""
 NEEDS = {"dicom": "pydicom"}
-LIMIT = 30.0
+LIMIT = 10.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def fuzz(names: Iterable[str], seed: int, folder: Path, limit: float = LIMIT) ->
         names: ``KIND:NUMBER`` of each case; a case depends on its name and the seed alone.
         seed: Seed of all cases.
         folder: Folder for their files.
-        limit: Seconds that a case may take.
+        limit: Seconds of the processor that a case may take.
 
     Returns:
         The results, in the order of `names`.
@@ -101,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=float, default=LIMIT, help="seconds that a case may take")
+    parser.add_argument("--limit", type=float, default=LIMIT, help="seconds of the processor that a case may take")
     parser.add_argument("--only", nargs="+", metavar="KIND:NUMBER")
     parser.add_argument("--keep", type=Path)
     arguments = parser.parse_args()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from numpy.random import Generator
 
 from anomalib_memmc.data import DatasetError, ImageReadError
 
+BUSY = 10
+"""How many times slower than its processor a case may be by the clock."""
 CLEAR = (DatasetError, ImageReadError)
 
 
@@ -68,7 +72,7 @@ def outcome_of(case: Case, limit: float) -> tuple[Outcome, str]:
 
     Args:
         case: The case.
-        limit: Seconds that it may take.
+        limit: Seconds of the processor that it may take.
 
     Returns:
         The outcome, and the error's text or traceback.
@@ -89,19 +93,23 @@ def outcome_of(case: Case, limit: float) -> tuple[Outcome, str]:
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise :class:`Hang` in the body after some seconds; without a limit where the system has no alarm.
+    """Raise :class:`Hang` in the body after so many seconds of the processor, or ten times as many by the clock.
 
-    Code in C is not interrupted before it returns.
+    On a busy machine a case may wait for long without being stuck. There is no limit where the system has no alarm, and
+    code in C is not interrupted before it returns.
     """
     if not hasattr(signal, "SIGALRM"):
         yield
         return
 
+    started, alarms = time.process_time(), count(1)
+
     def stop(*_: object) -> None:
-        raise Hang
+        if next(alarms) >= BUSY or time.process_time() - started >= seconds:
+            raise Hang
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
     try:
         yield
     finally:
