@@ -11,6 +11,7 @@ import yaml
 from anomalib.cli import AnomalibCLI
 from anomalib.loggers import configure_logger
 from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import Path as ConfigPath
 from lightning import seed_everything
 
 from anomalib_memmc.archive.calibrate import main as calibrate
@@ -75,7 +76,7 @@ class CLI(AnomalibCLI):
         Raises:
             ValueError: If a configuration file's ``trainer`` is no mapping, which jsonargparse leaves out silently.
         """
-        for file in self._get(self.config, "config") or ():
+        for file in (each for each in self._get(self.config, "config") or () if isinstance(each, ConfigPath)):
             trainer = yaml.safe_load(file.get_content()).get("trainer")
             if trainer is not None and not isinstance(trainer, Mapping):
                 msg = f"{file}: trainer must be a mapping of the trainer's arguments to values, got {trainer!r}."
@@ -139,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
         is_usage = isinstance(error, ArgumentError)
-        message = main_line(str(error)) if is_usage else describe(error)
+        message = main_line(str(error)) if is_usage else " ".join(describe(error).split())
         print(f"({TRACEBACK_VARIABLE}=1 shows the whole report)\nerror: {message}", file=sys.stderr)
         return 2 if is_usage else 1
     except KeyboardInterrupt:

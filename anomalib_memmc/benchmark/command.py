@@ -136,7 +136,7 @@ def _earlier(job: Job, results: Results, predictions: Predictions) -> Row | None
             collect(job, predictions)
         return row
     row = read_row(job)
-    if row is None or row["status"] != OK:
+    if row is None or row["status"] != OK or not (job.folder / TABLE_FILE).is_file():
         return None
     _take(job, row, results, predictions)
     return row

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from anomalib_memmc.configurable import build
@@ -116,8 +117,9 @@ def require_sound(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor])
         if name not in expected:
             continue
         here = expected[name]
-        if theirs.is_complex() or theirs.is_floating_point() != here.is_floating_point():
-            msg = f"The checkpoint is damaged: {name} in it is of {theirs.dtype}, not of {here.dtype}."
+        is_dense = theirs.layout is torch.strided and not theirs.is_complex()
+        if not is_dense or theirs.is_floating_point() != here.is_floating_point():
+            msg = f"The checkpoint is damaged: {name} in it is of {theirs.dtype}, {theirs.layout}, not of {here.dtype}."
             raise ValueError(msg)
     require_finite_weights(weights, "The checkpoint")
 
