@@ -47,7 +47,7 @@ from anomalib_memmc.model.checkpoint import (
     require_same_scorer,
     saved_scorer,
 )
-from anomalib_memmc.model.finite import require_finite_loss
+from anomalib_memmc.model.finite import require_finite_loss, require_finite_weights, weights_of
 from anomalib_memmc.model.optimizer import OptimizerName, count_steps, linear_lr, make_optimizer, warmup_cosine
 from anomalib_memmc.model.post_processor import NormalQuantilePostProcessor
 from anomalib_memmc.model.pre_processor import ResizePreProcessor, refuse_normalize
@@ -298,7 +298,12 @@ class MemMCMAE(AnomalibModule):
         ]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save plain arguments, the present scorer's among them; the starting weights are in, so their path is not."""
+        """Save plain arguments, the present scorer's among them; the starting weights are in, so their path is not.
+
+        Raises:
+            NotFiniteError: If a weight is not finite; then nothing is written.
+        """
+        require_finite_weights(weights_of(self.model), "The model")
         super().on_save_checkpoint(checkpoint)
         checkpoint["hyper_parameters"] |= {"pretrained": None, "scorer": self.model.scorer.config()}
         checkpoint[ARGUMENTS] = plain(checkpoint["hyper_parameters"])

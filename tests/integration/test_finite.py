@@ -56,10 +56,21 @@ def test_one_spoilt_weight_stops_every_run_and_is_named(run, value, datamodule, 
 
 @pytest.mark.parametrize("validation", [{}, {"limit_val_batches": 0}])
 @pytest.mark.parametrize("scorer", [None, MahalanobisScorer(num_masks=2)], ids=["reconstruction", "mahalanobis"])
-def test_a_last_step_that_spoils_the_weights_leaves_no_checkpoint(scorer, validation, datamodule, tmp_path):
+def test_a_last_step_that_spoils_the_weights_leaves_only_the_checkpoint_before_it(scorer, validation, datamodule, tmp_path):
     with pytest.raises(NotFiniteError, match=r"patch_embed\.weight"):
         engine_in(tmp_path, Spoil(), **validation).fit(make_model(scorer), datamodule=datamodule)
-    assert not list(tmp_path.rglob("*.ckpt"))
+    (kept,) = (path for path in tmp_path.rglob("*.ckpt") if "latest" not in path.parts)
+    assert kept.name == "last.ckpt"
+    MemMCMAE.load_from_checkpoint(kept)  # refuses what is not finite
+
+
+def test_no_checkpoint_is_written_of_spoilt_weights(datamodule, tmp_path):
+    engine, model = engine_in(tmp_path), make_model()
+    engine.fit(model, datamodule=datamodule)
+    spoil(model)
+    with pytest.raises(NotFiniteError, match=r"patch_embed\.weight"):
+        engine.trainer.save_checkpoint(tmp_path / "spoilt.ckpt")
+    assert not list(tmp_path.glob("spoilt*"))
 
 
 def test_a_run_that_is_stopped_within_an_epoch_is_looked_at(datamodule, tmp_path):
@@ -81,7 +92,7 @@ def test_a_checkpoint_with_a_spoilt_weight_is_refused(key, datamodule, tmp_path)
     checkpoint = torch.load(path, weights_only=False)
     checkpoint["state_dict"][key].view(-1)[0] = float("nan")
     torch.save(checkpoint, path)
-    with pytest.raises(NotFiniteError, match=rf"The checkpoint.*{re.escape(key)}"):
+    with pytest.raises(NotFiniteError, match=rf"The checkpoint.*{re.escape(key.rpartition('network.')[2])}"):
         MemMCMAE.load_from_checkpoint(path)
     tester = engine_in(tmp_path / "test")
     with pytest.raises(NotFiniteError, match="The checkpoint"):
