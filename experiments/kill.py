@@ -9,6 +9,7 @@ forked from one that has imported everything, which saves ten seconds each.
 """
 
 import argparse
+import itertools
 import multiprocessing
 import os
 import random
@@ -30,9 +31,9 @@ from anomalib_memmc.callbacks.keep_checkpoints import LAST
 
 SERVER = multiprocessing.get_context("forkserver")
 VARIABLE = "MEMMC_KILL"  # KIND:STEP:DETAIL, from the parent process to Kill
-KINDS = ("step", "validation", "write", "moment")
 HOOKS = ("on_train_batch_start", "on_after_backward", "on_before_optimizer_step", "on_train_batch_end")
 STAGES = ("half of the file", "before the rename", "after the rename")
+DETAILS = {"step": HOOKS, "validation": ("batch 1", "batch 2"), "write": STAGES, "moment": ("",)}  # each in turn
 VARIANTS = ((0, 1), (2, 1), (0, 2))  # worker processes, accumulated batches
 KILLS_PER_RUN = 2
 EPOCHS, BATCHES = 4, 10
@@ -109,6 +110,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
     parser.add_argument("--folder", type=Path, default=Path("results/kill"), help="where the runs go")
     options = parser.parse_args(arguments)
+    if options.folder.exists() and any(options.folder.iterdir()):
+        parser.error(f"{options.folder} is not empty: remove it, or name another --folder.")
     SERVER.set_forkserver_preload(["experiments.kill"])
     draw = random.Random(options.seed)
     rows: list[Row] = []
@@ -126,10 +129,10 @@ def main(arguments: list[str] | None = None) -> int:
     return int(_largest(rows) != 0)
 
 
-def _kinds(draw: random.Random) -> Iterator[str]:
-    """The kinds of kills, each as often, in random order."""
-    while True:
-        yield from draw.sample(KINDS, len(KINDS))
+def _kinds(draw: random.Random) -> Iterator[tuple[str, int]]:
+    """The kinds of kills, each as often, in random order, and how often there was one of the kind before."""
+    for turn in itertools.count():
+        yield from ((kind, turn) for kind in draw.sample(list(DETAILS), len(DETAILS)))
 
 
 def _reference(folder: Path, variant: tuple[int, int]) -> tuple[dict[str, Any], float]:
@@ -146,7 +149,7 @@ def _killed_run(
     number: int,
     variant: tuple[int, int],
     reference: tuple[dict[str, Any], float],
-    kinds: list[str],
+    kinds: list[tuple[str, int]],
     draw: random.Random,
 ) -> list[Row]:
     """Start a run, kill and resume it, once for each of the kinds, and compare its last weights."""
@@ -154,13 +157,13 @@ def _killed_run(
     latest = run / "MemMCMAE" / "Phantom" / "latest" / "weights" / "lightning"
     last_step = reference[0]["global_step"]
     resume, rows = None, []
-    for index, kind in enumerate(kinds):
+    for index, (kind, turn) in enumerate(kinds):
         bounds = [2 + (last_step - 2) * part // len(kinds) for part in (index, index + 1)]
         step = draw.randrange(*bounds)  # the first step ends with the first checkpoint, so not before the second
         if kind == "moment":
             where = _kill_from_outside(run, variant, resume, reference[1] * step / last_step)
         else:
-            where = _kill_from_within(run, variant, resume, kind, step, draw)
+            where = _kill_from_within(run, variant, resume, kind, step, turn % len(DETAILS[kind]))
         resume = (latest / LAST).resolve()  # a run that ends before its moment moves the link
         rows.append(Row(number, variant, where, _load(resume)["global_step"]))  # it can be read; the run goes on below
     _wait(_start(run, variant, resume, ""), run, 0)
@@ -171,14 +174,12 @@ def _killed_run(
 
 
 def _kill_from_within(
-    run: Path, variant: tuple[int, int], resume: Path | None, kind: str, step: int, draw: random.Random
+    run: Path, variant: tuple[int, int], resume: Path | None, kind: str, step: int, detail: int
 ) -> str:
     """Have the callback kill the process; return where."""
-    choices = {"step": HOOKS, "validation": ("batch 1", "batch 2"), "write": STAGES}[kind]
-    detail = draw.randrange(len(choices))
     process = _start(run, variant, resume, f"{kind}:{step}:{detail}")
     _wait(process, run, -signal.SIGKILL)
-    return f"{kind}, from step {step}: {choices[detail].replace('_', ' ')}"
+    return f"{kind}, from step {step}: {DETAILS[kind][detail].replace('_', ' ')}"
 
 
 def _kill_from_outside(run: Path, variant: tuple[int, int], resume: Path | None, seconds: float) -> str:

@@ -37,7 +37,7 @@ from anomalib_memmc.callbacks import (
 )
 from anomalib_memmc.configurable import build, plain
 from anomalib_memmc.memory.advice import SCORING, TRAINING, advice
-from anomalib_memmc.metrics import AUROC, F1Score, IoU, OracleIoU, PixelAUPRO, PixelAUROC
+from anomalib_memmc.metrics.evaluator import default_evaluator
 from anomalib_memmc.model.accumulation import ImageMean
 from anomalib_memmc.model.averaging import refuse_averaging
 from anomalib_memmc.model.checkpoint import (
@@ -347,19 +347,7 @@ class MemMCMAE(AnomalibModule):
     @staticmethod
     def configure_evaluator() -> Evaluator:
         """Image AUROC and F1; with masks also pixel AUROC, AUPRO, F1 and IoU of the paper. No map is kept."""
-        maps, masks = ["anomaly_map", "gt_mask"], ["pred_mask", "gt_mask"]
-        return Evaluator(
-            test_metrics=[
-                AUROC(fields=["pred_score", "gt_label"], prefix="image_"),
-                F1Score(fields=["pred_label", "gt_label"], prefix="image_"),
-                PixelAUROC(fields=maps, prefix="pixel_", strict=False),
-                PixelAUPRO(fields=maps, prefix="pixel_", strict=False),
-                F1Score(fields=masks, prefix="pixel_", strict=False),
-                IoU(fields=masks, prefix="pixel_", strict=False),
-                OracleIoU(fields=maps, prefix="pixel_", strict=False),
-            ],
-            compute_on_cpu=False,  # what they keep is small, and NCCL gathers from GPUs only
-        )
+        return default_evaluator()
 
     @classmethod
     def configure_visualizer(cls) -> ImageVisualizer:

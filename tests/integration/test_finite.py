@@ -56,7 +56,7 @@ def test_one_spoilt_weight_stops_every_run_and_is_named(run, value, datamodule, 
 
 @pytest.mark.parametrize("validation", [{}, {"limit_val_batches": 0}])
 @pytest.mark.parametrize("scorer", [None, MahalanobisScorer(num_masks=2)], ids=["reconstruction", "mahalanobis"])
-def test_a_last_step_that_spoils_the_weights_leaves_only_the_checkpoint_before_it(scorer, validation, datamodule, tmp_path):
+def test_a_last_step_that_spoils_the_weights_leaves_the_checkpoint_before_it(scorer, validation, datamodule, tmp_path):
     with pytest.raises(NotFiniteError, match=r"patch_embed\.weight"):
         engine_in(tmp_path, Spoil(), **validation).fit(make_model(scorer), datamodule=datamodule)
     (kept,) = (path for path in tmp_path.rglob("*.ckpt") if "latest" not in path.parts)

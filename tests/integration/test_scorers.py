@@ -12,6 +12,7 @@ from anomalib.engine import Engine
 from anomalib.models import get_model
 from helpers.images import TINY_PHANTOM
 from helpers.models import FOUR_MASKS, TINY_MEMMC
+from helpers.runs import Kept, assert_equal, fit
 
 from anomalib_memmc import MemMCMAE, Phantom, cli, register
 from anomalib_memmc.scoring import MahalanobisScorer, ReconstructionScorer, StructureMap
@@ -129,12 +130,16 @@ def test_what_costs_memory_only_may_differ(trained, datamodule, tmp_path, caplog
     assert "other scoring" not in caplog.text
 
 
-def test_a_resumed_training_fits_the_scorer_of_the_checkpoint(trained, datamodule, tmp_path):
-    model, path = trained
-    resumed = MemMCMAE(**TINY_MEMMC)
-    engine_in(tmp_path, max_epochs=2).fit(resumed, datamodule=datamodule, ckpt_path=path)
+def test_a_resumed_training_fits_the_scorer_of_the_checkpoint(datamodule, tmp_path):
+    kept = Kept(tmp_path / "kept")
+    whole = MemMCMAE(**TINY_MEMMC, scorer=MahalanobisScorer(StructureMap(), cell_size=4, **FOUR_MASKS), seed=0)
+    fit(datamodule, tmp_path / "whole", callbacks=[kept], model=whole, max_epochs=2)
+    (path,) = kept.folder.glob("model-0-*")
+    resumed, _ = fit(datamodule, tmp_path / "resumed", ckpt_path=path, model=MemMCMAE(**TINY_MEMMC), max_epochs=2)
     assert isinstance(resumed.model.scorer, MahalanobisScorer)
-    assert not torch.equal(resumed.model.scorer.mean, model.model.scorer.mean)
+    assert_equal(resumed, whole)
+    mean = torch.load(path, weights_only=True)["state_dict"]["model.scorer.mean"]
+    assert not torch.equal(resumed.model.scorer.mean, mean)
 
 
 def test_an_export_holds_what_was_learnt(trained, tmp_path, monkeypatch):
