@@ -32,7 +32,7 @@ def test_layer_norms_are_float32_under_autocast_only():
 
 
 def test_all_levels_share_one_attention_that_keeps_no_weights():
-    module = MultiLevelCrossAttention(16, 24, num_heads=2, num_levels=3)
+    module = MultiLevelCrossAttention(16, 24, num_heads=2, num_levels=3, recompute="decoder")
     tokens, levels = torch.rand(2, 5, 16), torch.rand(3, 2, 4, 24)
     with like_a_gpu():
         tensors, result = kept(lambda: module(tokens, levels))
