@@ -206,7 +206,7 @@ def test_what_is_no_use_is_one_message(trained, score, tmp_path, monkeypatch):
     ):
         code, table, _, error = score(trained.folder, checkpoint=checkpoint)
         assert (code, table) == (1, None)
-        assert error.splitlines()[0].startswith("error: ")
+        assert error.splitlines()[-1].startswith("error: ")
         assert message in error
         assert "Traceback" not in error
     code, table, _, error = score(trained.folder, options=["--false-alarm-rate", "1.5"])

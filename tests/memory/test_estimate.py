@@ -43,7 +43,7 @@ def measured_peak(folder, model, **trainer):
         engine = Engine(
             default_root_dir=folder, accelerator="cpu", logger=False, max_epochs=2, limit_val_batches=0, **trainer
         )
-        engine.fit(MemMCMAE(**model), train_dataloaders=loader)
+        engine.fit(MemMCMAE(**model, evaluator=False), train_dataloaders=loader)  # without the metrics of a test
     path = folder / "trace.json"
     record.export_chrome_trace(str(path))
     events = [event for event in json.loads(path.read_text())["traceEvents"] if event.get("name") == "[memory]"]
@@ -126,7 +126,9 @@ def test_the_largest_micro_batch_is_the_last_that_fits():
 def test_what_helps_helps():
     on_gpu = {"accelerator": "gpu", "accumulate_grad_batches": 2}
     peak = estimate(config(**on_gpu)).peak_bytes
-    assert estimate(config({**SMALL, "recompute": "decoder"}, **on_gpu)).peak_bytes < 0.8 * peak
+    gates, decoder = (estimate(config({**SMALL, "recompute": r}, **on_gpu)).peak_bytes for r in ("gates", "decoder"))
+    assert decoder < 0.9 * peak
+    assert decoder < gates < peak
     assert estimate(config(precision="bf16-mixed", **on_gpu)).peak_bytes < 0.8 * peak
     assert estimate(config(batch=BATCH // 2, **on_gpu)).peak_bytes < 0.7 * peak
 
