@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from anomalib_memmc.model.finite import require_finite_weights
+from anomalib_memmc.model.finite import NotFiniteError
 from anomalib_memmc.model.layers.positions import resize_positions
 from anomalib_memmc.model.network import MaskedAutoencoder
 from anomalib_memmc.model.torch_file import read_torch_file, require_file
@@ -133,7 +133,6 @@ def load_mae_weights(model: MemMCMAEModel | MaskedAutoencoder, path: str | Path)
         if "decoder.pos_embed" in decoder:
             decoder["decoder.pos_embed"] = _positions(decoder["decoder.pos_embed"], network.grid, path)
         values |= decoder
-    require_finite_weights(values, str(path))
     network.load_state_dict(values, strict=False)
     return WeightReport(
         used=[source for name in values for source in sources[name]],
@@ -172,6 +171,9 @@ def _require_numbers(name: str, value: Tensor, path: Path) -> None:
     if not value.is_floating_point() or value.layout is not torch.strided or value.device.type != "cpu":
         msg = f"{path} holds no weights under {name}: it is of {value.dtype}, {value.layout}, on {value.device}."
         raise ValueError(msg)
+    if not value.float().isfinite().all():
+        msg = f"{path} is of no use: {name} holds NaN or infinite numbers. Take another checkpoint, or copy it again."
+        raise NotFiniteError(msg)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

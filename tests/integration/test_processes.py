@@ -68,7 +68,7 @@ trainer: {accelerator: cpu, devices: 2, strategy: ddp, max_epochs: 1, enable_pro
 
 
 @pytest.mark.slow
-def test_torchrun_trains_and_resumes_in_one_folder_and_refuses_too_few_images(tmp_path):
+def test_torchrun_trains_in_one_folder_resumes_no_other_schedule_and_refuses_too_few_images(tmp_path):
     (tmp_path / "config.yaml").write_text(CONFIG)
     command = [sys.executable, "-m", "anomalib_memmc"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", 2, "-m", "anomalib_memmc"]
@@ -77,15 +77,18 @@ def test_torchrun_trains_and_resumes_in_one_folder_and_refuses_too_few_images(tm
     fit = [*launch, "fit", "--config", "config.yaml"]
     first = run(*fit, cwd=tmp_path)
     assert first.returncode == 0, first.stderr[-2000:]
-    second = run(*fit, "--trainer.max_epochs", 2, "--ckpt_path", runs / "v0" / checkpoint, cwd=tmp_path)
+    extended = run(*fit, "--trainer.max_epochs", 2, "--ckpt_path", runs / "v0" / checkpoint, cwd=tmp_path)
+    assert extended.returncode == 1
+    assert "belongs to a run of" in extended.stderr
+    second = run(*fit, cwd=tmp_path)
     assert second.returncode == 0, second.stderr[-2000:]
-    assert {path.name for path in runs.iterdir()} == {"v0", "v1", "latest"}
+    assert {path.name for path in runs.iterdir()} == {"v0", "v1", "v2", "latest"}  # v1 has the refused configuration
     assert (runs / "latest" / checkpoint).is_file()
     assert {path.name for path in (tmp_path / "results").iterdir()} == {"MemMCMAE"}
 
     (tmp_path / "model.yaml").write_text(CONFIG[: CONFIG.index("data:")] + CONFIG[CONFIG.index("trainer:") :])
     (image, *_) = tmp_path.glob("datasets/Phantom/*/normal/*.png")
-    arguments = ["predict", "--config", "model.yaml", "--data", image, "--ckpt_path", runs / "v1" / checkpoint]
+    arguments = ["predict", "--config", "model.yaml", "--data", image, "--ckpt_path", runs / "v2" / checkpoint]
     outcome = run(*command, *arguments, cwd=tmp_path)
     assert outcome.returncode == 1
     assert "1 images for 2 processes" in outcome.stderr

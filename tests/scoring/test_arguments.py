@@ -71,6 +71,7 @@ def test_configuration_is_plain_complete_and_rebuilds():
         "init_args": {
             "error_map": {"class_path": "anomalib_memmc.scoring.StructureMap", "init_args": {"scale": 2}},
             "cell_size": 4,
+            "relative": False,
             "num_masks": 8,
             "mask_sampler": "random",
             "mask_seed": 0,
