@@ -41,10 +41,13 @@ class ScoreTable:
         part_rows: Rows of a part; None takes :data:`PART_ROWS`.
 
     Raises:
-        ValueError: If the table was made with other settings, or is damaged.
+        ValueError: If the folder is a file, or the table was made with other settings, or is damaged.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any], part_rows: int | None = None) -> None:
+        if folder.exists() and not folder.is_dir():
+            msg = f"--output takes a folder, and {folder} is a file: choose another."
+            raise ValueError(msg)
         self.folder = folder / FOLDER
         self.part_rows = PART_ROWS if part_rows is None else part_rows
         self._require_settings(folder / SETTINGS, settings)

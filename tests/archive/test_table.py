@@ -113,3 +113,10 @@ def test_a_damaged_part_is_named(tmp_path):
     part.write_bytes(part.read_bytes()[:-5])
     with pytest.raises(ValueError, match=r"part-000000.parquet is damaged.*Delete it"):
         open_table(tmp_path).read(["path"])
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "scores").write_text("mine")
+    with pytest.raises(ValueError, match=r"scores is a file: choose another"):
+        ScoreTable(tmp_path / "scores", {})
+    assert (tmp_path / "scores").read_text() == "mine"
