@@ -19,15 +19,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
-from torch import Tensor
 
 from anomalib_memmc.benchmark.gallery import load_job
-from anomalib_memmc.benchmark.shift_test import CHANGES, Change
+from anomalib_memmc.benchmark.shift_test import CHANGES, scores_under
 from anomalib_memmc.metrics.conformal import conformal_threshold
 from anomalib_memmc.scoring import FeatureScorer, FusedScorer, MahalanobisScorer, Scorer, StructureMap
 from experiments.halves import first_half
 from experiments.retest import normal_images
-from experiments.scores import BATCH, batches_of
+from experiments.scores import batches_of
 
 Scored = dict[str, NDArray[np.float32]]
 """Scores of the held-out normal images (``HELD_OUT``), and of the test images under each change."""
@@ -80,22 +79,12 @@ def scored(lightning_model: Any, datamodule: Any, scorer: Scorer) -> Scored:
     model.scorer.prepare()
     model.scorer.fit(model.network, batches_of(lightning_model, normal_images(datamodule)))
 
-    def of(batches: Any) -> NDArray[np.float32]:
-        return np.concatenate([model.score(images).pred_score.numpy() for images in batches])
-
-    result = {HELD_OUT: of(batches_of(lightning_model, datamodule.val_data))}
+    held_out = batches_of(lightning_model, datamodule.val_data)
+    result = {HELD_OUT: np.concatenate([model.score(images).pred_score.numpy() for images in held_out])}
     for name, change in CHANGES.items():
         torch.manual_seed(0)
-        result[name] = of(_changed(lightning_model, datamodule.test_data, change))
+        result[name] = torch.cat(list(scores_under(lightning_model, datamodule.test_data, change))).numpy()
     return result
-
-
-def _changed(lightning_model: Any, dataset: Any, change: Change) -> Any:
-    """Batches of the test images under a change, pre-processed."""
-    transform = lightning_model.pre_processor.transform
-    for start in range(0, len(dataset), BATCH):
-        items = [dataset[index].image for index in range(start, min(start + BATCH, len(dataset)))]
-        yield torch.stack([transform(change(item.as_subclass(Tensor)).clamp(0, 1)) for item in items])
 
 
 def report(name: str, values: Scored, labels: NDArray[np.int_], halves: tuple[NDArray[np.bool_], ...]) -> None:

@@ -15,6 +15,7 @@ from anomalib_memmc.backbone.memmc_mae import INPUT, NAME, MemMCBackbone
 from anomalib_memmc.configurable import plain
 from anomalib_memmc.model.checkpoint import network_weights, require_sound, saved_arguments
 from anomalib_memmc.model.checkpoint_file import require_checkpoint
+from anomalib_memmc.model.finite import require_finite_weights
 from anomalib_memmc.model.lightning_model import MemMCMAE
 
 CONFIG_FILE = "config.json"
@@ -75,6 +76,7 @@ def save_backbone(source: MemMCMAE | str | Path, folder: str | Path) -> MemMCBac
     backbone = MemMCBackbone(**arguments)
     expected = backbone.state_dict()
     require_sound(state, expected)
+    require_finite_weights({name: state[name] for name in state.keys() & expected.keys()}, "The checkpoint")
     backbone.load_state_dict({name: value for name, value in state.items() if name in expected})
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -119,7 +119,7 @@ def shift_test(model: MemMCMAE, dataset: Any) -> pd.DataFrame:
     rows = []
     for name, change in CHANGES.items():
         torch.manual_seed(0)
-        scores = torch.cat(list(_scores(model, dataset, change))).numpy()
+        scores = torch.cat(list(scores_under(model, dataset, change))).numpy()
         alarms = scores[labels == 0] > threshold
         rows.append((name, roc_auc_score(labels, scores), alarms.mean()))
         promised = false_alarms(int(alarms.sum()), len(alarms), getattr(model.post_processor, "promise", None))
@@ -129,8 +129,8 @@ def shift_test(model: MemMCMAE, dataset: Any) -> pd.DataFrame:
 
 
 @torch.no_grad()
-def _scores(model: MemMCMAE, dataset: Any, change: Change) -> Iterator[Tensor]:
-    """Raw scores of all images, batch by batch."""
+def scores_under(model: MemMCMAE, dataset: Any, change: Change) -> Iterator[Tensor]:
+    """Raw scores (B,) of all images under a change, batch by batch; the model must be in evaluation mode."""
     transform = getattr(model.pre_processor, "transform", None)
     for start in range(0, len(dataset), BATCH):
         images = []

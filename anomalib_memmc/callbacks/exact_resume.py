@@ -3,11 +3,11 @@
 import logging
 from typing import Any, cast
 
-import torch
 from lightning.fabric.utilities.data import _set_sampler_epoch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.trainer.states import TrainerFn
 
+from anomalib_memmc.gathering import gather_objects
 from anomalib_memmc.resuming import close_epoch, random_states, restore_random_states
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class ExactResume(Callback):
         batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         own = {"now": random_states(), "begin": self._begin, "iterates": self._iterates, "batches": batches}
         own["in_step"] = self._begin is not None and trainer.fit_loop._should_accumulate()
-        checkpoint[_KEY] = _of_all_processes(trainer, own)
+        checkpoint[_KEY] = gather_objects(own)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the random states until the training starts.
@@ -135,12 +135,3 @@ def _skip(trainer: Trainer, batches: int) -> None:
     for _ in range(batches):
         next(fetcher)
     fetcher.fetched -= batches
-
-
-def _of_all_processes(trainer: Trainer, own: dict[str, Any]) -> list[dict[str, Any]]:
-    """What each process holds, in the order of their ranks."""
-    if trainer.world_size == 1:
-        return [own]
-    states: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(states, own)
-    return states

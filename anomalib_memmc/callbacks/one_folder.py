@@ -9,6 +9,8 @@ from typing import Any, cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
+from anomalib_memmc.resuming.latest import LATEST, link_latest
+
 
 class OneFolder(Callback):
     """Give all processes the run's folder of the first one.
@@ -31,8 +33,8 @@ class OneFolder(Callback):
                 _link(own).unlink(missing_ok=True)
             _remove_if_empty(own)
         trainer.strategy.barrier("one folder")
-        if trainer.is_global_zero and _is_run(shared):
-            _mend(_link(shared), shared)
+        if trainer.is_global_zero and _is_run(shared) and not _link(shared).exists():
+            link_latest(shared)
 
 
 def folder_of_process(root: str | Path) -> Path:
@@ -56,7 +58,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def _link(folder: Path) -> Path:
-    return folder.with_name("latest")
+    return folder.with_name(LATEST)
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -71,10 +73,3 @@ def _remove_if_empty(folder: Path) -> None:
 
 def _is_of_process(folder: Path) -> bool:
     return re.fullmatch(r"process-\d+", folder.name) is not None
-
-
-def _mend(link: Path, folder: Path) -> None:
-    """Point a link that leads nowhere to a run's folder."""
-    if link.is_symlink() and not link.exists():
-        link.unlink()
-        link.symlink_to(folder, target_is_directory=True)

@@ -24,21 +24,9 @@ class RequireFinite(Callback):
         del trainer
         require_finite_weights(weights_of(cast(Any, pl_module).model), "The model")
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the weights."""
-        self.on_validation_start(trainer, pl_module)
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the weights."""
-        self.on_validation_start(trainer, pl_module)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the weights that a checkpoint is about to be made of."""
-        self.on_validation_start(trainer, pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the weights that training ends with, also if it was stopped within an epoch."""
-        self.on_validation_start(trainer, pl_module)
+    on_test_start = on_predict_start = on_validation_start
+    on_train_epoch_end = on_validation_start  # before a checkpoint is made of the weights
+    on_train_end = on_validation_start  # also where the training was stopped within an epoch
 
     def on_validation_batch_end(
         self,
@@ -53,26 +41,4 @@ class RequireFinite(Callback):
         del trainer, pl_module, batch, batch_idx, dataloader_idx
         require_finite_predictions(outputs)
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Look at scores and maps."""
-        self.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
-
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Look at scores and maps."""
-        self.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+    on_test_batch_end = on_predict_batch_end = on_validation_batch_end

@@ -44,7 +44,10 @@ def test_what_was_learnt_otherwise_is_refused_by_name(build, checkpoint, scorer,
 
 
 CONTENTS = {
-    "NaN": (lambda state, _: state["model.network.encoder.norm.bias"].fill_(torch.nan), "NaN.* encoder.norm.bias"),
+    "NaN": (
+        lambda state, _: state["model.network.encoder.norm.bias"].fill_(torch.nan),
+        r"NaN.* model\.network\.encoder\.norm\.bias",
+    ),
     "integers": (
         lambda state, _: state.update({"model.network.encoder.norm.bias": torch.zeros(32, dtype=torch.int64)}),
         "encoder.norm.bias .*int64",

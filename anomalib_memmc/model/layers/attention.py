@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from anomalib_memmc.arguments import require_choice
+
 Gate = Literal["channel", "token", "scalar"]
 Recompute = Literal["attention", "gates", "decoder"]
 
@@ -155,12 +157,8 @@ class MultiLevelCrossAttention(nn.Module):
         if dim % num_heads:
             msg = f"The width {dim} cannot be split into {num_heads} heads; choose a divisor of the width."
             raise ValueError(msg)
-        if gate not in ("channel", "token", "scalar"):
-            msg = f"gate must be 'channel', 'token' or 'scalar', got {gate!r}."
-            raise ValueError(msg)
-        if recompute not in get_args(Recompute):
-            msg = f"recompute must be one of {', '.join(get_args(Recompute))}, got {recompute!r}."
-            raise ValueError(msg)
+        require_choice("gate", gate, get_args(Gate))
+        require_choice("recompute", recompute, get_args(Recompute))
         self.num_heads = num_heads
         self.gate = gate
         self.recompute: Recompute = recompute
