@@ -16,7 +16,7 @@ from anomalib_memmc.archive.images import ImageReader, Read, read_batches
 from anomalib_memmc.archive.paths import Paths
 from anomalib_memmc.memory.advice import SCORING, advice
 from anomalib_memmc.model import MemMCMAE, NormalQuantilePostProcessor
-from anomalib_memmc.model.torch_file import require_file
+from anomalib_memmc.model.checkpoint_file import require_checkpoint
 from anomalib_memmc.scoring import Scores
 
 
@@ -184,7 +184,7 @@ def load_model(checkpoint: Path | IO[bytes]) -> MemMCMAE:
         ValueError: If it is no checkpoint of MemMCMAE, or damaged.
     """
     if isinstance(checkpoint, Path):
-        require_file(checkpoint)
+        require_checkpoint(checkpoint, MemMCMAE)  # its checksums too
     try:
         model = MemMCMAE.load_from_checkpoint(cast(Any, checkpoint), map_location="cpu", weights_only=True)
     except Exception as error:  # torch, pickle and zip files raise many kinds, with advice that is of no use here

@@ -1,6 +1,7 @@
 """Random numbers and the order of batches: from a seed, or where a checkpoint left them."""
 
 import logging
+import os
 from typing import Any, cast
 
 from lightning.fabric.utilities.data import _set_sampler_epoch
@@ -13,6 +14,7 @@ from anomalib_memmc.resuming import close_epoch, random_states, restore_random_s
 logger = logging.getLogger(__name__)
 
 _KEY = "memmc_random_states"
+_GLOBAL_SEED = "PL_GLOBAL_SEED"
 _SEEDS_APART = 10_007
 
 
@@ -96,7 +98,7 @@ class ExactResume(Callback):
         """Seed, and let loaders with workers draw again: theirs drew when they were built."""
         if self.seed is not None:
             seed = self.seed + trainer.global_rank + _SEEDS_APART * trainer.current_epoch
-            seed_everything(seed, workers=True, verbose=False)
+            _seed(seed)
         loaders = cast(Any, trainer.fit_loop)._combined_loader.flattened
         self._begin, self._iterates = random_states(), not any(getattr(loader, "num_workers", 0) for loader in loaders)
         if not self._iterates:
@@ -117,6 +119,20 @@ class ExactResume(Callback):
                 restore_random_states(self._begin)
             _skip(trainer, states["batches"])
         restore_random_states(states["now"])
+
+
+def _seed(seed: int) -> None:
+    """Seed this process alone.
+
+    Lightning's ``PL_GLOBAL_SEED``, from which the processes of a later run would shuffle, each in an order of its own
+    and so with images twice, stays as it was.
+    """
+    before = os.environ.get(_GLOBAL_SEED)
+    seed_everything(seed, workers=True, verbose=False)
+    if before is None:
+        del os.environ[_GLOBAL_SEED]
+    else:
+        os.environ[_GLOBAL_SEED] = before
 
 
 def _iterate(trainer: Trainer) -> None:

@@ -198,11 +198,16 @@ def test_what_is_no_use_is_one_message(trained, score, tmp_path, monkeypatch):
     bad.write_bytes(b"no checkpoint")
     fresh = saved(MemMCMAE(**trained.arguments, scorer=ReconstructionScorer(**FOUR_MASKS)), tmp_path / "fresh.ckpt")
     other = saved(Padim(backbone="resnet18", pre_trained=False), tmp_path / "padim.ckpt")
+    spoilt = tmp_path / "spoilt.ckpt"
+    content = bytearray(trained.checkpoint.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    spoilt.write_bytes(content)
     for checkpoint, message in (
-        (bad, "bad.ckpt as a checkpoint of MemMCMAE: it is damaged"),
-        (other, "padim.ckpt as a checkpoint of MemMCMAE"),
+        (bad, "bad.ckpt cannot be read as a file of torch.save: it is damaged"),
+        (other, "padim.ckpt is no checkpoint of this version of MemMC-MAE"),
+        (spoilt, "spoilt.ckpt cannot be read: it is damaged, since checksums"),
         (fresh, "knows no scores of normal images"),
-        (tmp_path / "gone.ckpt", "no checkpoint"),
+        (tmp_path / "gone.ckpt", "There is no checkpoint"),
     ):
         code, table, _, error = score(trained.folder, checkpoint=checkpoint)
         assert (code, table) == (1, None)

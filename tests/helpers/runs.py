@@ -27,6 +27,8 @@ class Kept(Callback):
         self.folder = folder
 
     def setup(self, trainer, pl_module, stage):
+        if not trainer.is_global_zero:
+            return
         self.folder.mkdir(parents=True)
         save = trainer.save_checkpoint
 

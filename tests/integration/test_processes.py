@@ -52,6 +52,14 @@ def test_two_processes_give_the_numbers_and_pictures_of_one(kind, tmp_path):
         assert (folder.parent / "latest").resolve() == folder.resolve()
 
 
+@pytest.mark.slow
+def test_two_processes_go_on_where_two_stopped(tmp_path):
+    names = ["last-0-1", "model-0-3", "last-1-5"]  # within an epoch, between two, within the last
+    outcome = run(sys.executable, TESTS / "helpers" / "resuming_processes.py", tmp_path, *names)
+    assert outcome.returncode == 0, outcome.stderr[-2000:]
+    assert json.loads((tmp_path / "differences.json").read_text()) == dict.fromkeys(names, 0.0)
+
+
 CONFIG = """
 model:
   class_path: MemMCMAE
