@@ -6,8 +6,9 @@
 The first argument is the folder in which ``anomalib-memmc benchmark`` ran, with checkpoints. Thresholds, and what a
 scorer learnt, are those of the checkpoint. ``--scorer FILE.yaml`` (``class_path``, ``init_args``) has MemMC-MAE's
 checkpoints scored by another scorer instead, which learns from the normal training images, and thresholds from the
-held-out ones. ``--models`` keeps some models. The output folder has ``results.csv`` and ``predictions.parquet`` as a
-benchmark's.
+held-out ones. ``--models`` keeps some models. ``--steps`` tests the checkpoints that a ``ModelCheckpoint`` of Lightning
+kept on the way (``checkpoints/epoch=9-step=100.ckpt``) instead of the last one, as models ``MODEL@100``. The output
+folder has ``results.csv`` and ``predictions.parquet`` as a benchmark's.
 """
 
 import argparse
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--scorer", type=Path)
     parser.add_argument("--models", nargs="+")
+    parser.add_argument("--steps", action="store_true")
     arguments, overrides = parser.parse_known_args()
     changes = list(dotlist(overrides))
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -44,17 +46,28 @@ def main() -> None:
     for row in (row for own in finished(arguments.folder).values() for row in own):
         if arguments.models and row["model"] not in arguments.models:
             continue
-        model, datamodule = load_job(arguments.folder / job_name(row), changes)
-        if arguments.scorer:
-            rescore(model, datamodule, build(yaml.safe_load(arguments.scorer.read_text(encoding="utf-8")), Scorer))
-        with tempfile.TemporaryDirectory() as folder:
-            tested = retest(model, datamodule, Path(folder))
-            predictions.put(
-                job_name(row), read(next(Path(folder).rglob(TABLE_FILE)), getattr(datamodule, "root", None))
-            )
-        same = {name: row[name] for name in ("model", "seed", "commit", "config_hash", "fit_seconds")}
-        results.put({**same, "status": OK, **tested, "folder": str(arguments.output / job_name(row))})
-        print(f"{job_name(row)}: image AUROC {float(tested['image_AUROC']):.3f}", flush=True)
+        folder = arguments.folder / job_name(row)
+        for step, checkpoint in kept(folder) if arguments.steps else [("", None)]:
+            model, datamodule = load_job(folder, changes, checkpoint)
+            if arguments.scorer:
+                rescore(model, datamodule, build(yaml.safe_load(arguments.scorer.read_text(encoding="utf-8")), Scorer))
+            own = {**row, "model": f"{row['model']}{step}"}
+            with tempfile.TemporaryDirectory() as temporary:
+                tested = retest(model, datamodule, Path(temporary))
+                table = read(next(Path(temporary).rglob(TABLE_FILE)), getattr(datamodule, "root", None))
+                predictions.put(job_name(own), table)
+            same = {name: own[name] for name in ("model", "seed", "commit", "config_hash", "fit_seconds")}
+            results.put({**same, "status": OK, **tested, "folder": str(arguments.output / job_name(own))})
+            print(f"{job_name(own)}: image AUROC {float(tested['image_AUROC']):.3f}", flush=True)
+
+
+def kept(folder: Path) -> list[tuple[str, Path]]:
+    """``@STEP`` and file of the checkpoints that a job kept on the way, first step first."""
+    found = {int(path.stem.partition("step=")[2]): path for path in folder.rglob("checkpoints/*step=*.ckpt")}
+    if not found:
+        msg = f"{folder} holds no checkpoints/*step=*.ckpt: train with a ModelCheckpoint that keeps them."
+        raise FileNotFoundError(msg)
+    return [(f"@{step}", path) for step, path in sorted(found.items())]
 
 
 def rescore(model: Any, datamodule: Any, scorer: Scorer) -> None:

@@ -48,12 +48,13 @@ def draw_gallery(folder: Path, predictions: pd.DataFrame, title: str) -> Figure:
     return draw_reconstructions(rows, title=f"{title}: best cases first, then worst; anomalous, then normal")
 
 
-def load_job(folder: Path, changes: Sequence[str] = ()) -> tuple[Any, Any]:
+def load_job(folder: Path, changes: Sequence[str] = (), checkpoint: Path | None = None) -> tuple[Any, Any]:
     """Build a finished job's model with its newest weights, and its data.
 
     Args:
         folder: The job's folder with its configuration and checkpoint; the data set must be where it was.
         changes: Values that replace those of the job's configuration, as ``"data.init_args.root=DIR"``.
+        checkpoint: Another one of the job's checkpoints.
 
     Returns:
         The model in evaluation mode, and the data module, set up without training augmentations.
@@ -61,7 +62,8 @@ def load_job(folder: Path, changes: Sequence[str] = ()) -> tuple[Any, Any]:
     Raises:
         FileNotFoundError: If the job left no checkpoint.
     """
-    checkpoints = sorted(folder.rglob("weights/lightning/model.ckpt"), key=lambda path: path.stat().st_mtime)
+    found = sorted(folder.rglob("weights/lightning/model.ckpt"), key=lambda path: path.stat().st_mtime)
+    checkpoints = [checkpoint] if checkpoint else found
     if not checkpoints:
         msg = f"{folder} holds no checkpoint: give the folder in which the benchmark ran."
         raise FileNotFoundError(msg)
