@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 from anomalib.cli import AnomalibCLI
+from anomalib.engine import Engine
 from anomalib.loggers import configure_logger
 from jsonargparse import ArgumentError, ArgumentParser
 from jsonargparse import Path as ConfigPath
@@ -28,6 +29,7 @@ from anomalib_memmc.memory.command import main as memory
 from anomalib_memmc.model import MemMCMAE
 from anomalib_memmc.model.checkpoint_file import require_checkpoint
 from anomalib_memmc.register import register
+from anomalib_memmc.resuming import link_latest_weights
 from anomalib_memmc.usage import main_line
 
 TRACEBACK_VARIABLE = "MEMMC_TRACEBACK"
@@ -56,6 +58,17 @@ Commands of anomalib-memmc (each has its own --help); below them those of anomal
   score        Score every image of an archive, a row each, and go on after a stop.
   shift-test   Test a checkpoint under harmless changes of acquisition.
 """
+
+
+class RunEngine(Engine):
+    """anomalib's engine, but ``latest`` leads to weights while a run that begins has none.
+
+    Processes that are started after the first one look for the checkpoint that is resumed from by that link too.
+    """
+
+    def _setup_workspace(self, *args: Any, **kwargs: Any) -> None:
+        super()._setup_workspace(*args, **kwargs)
+        link_latest_weights(Path(self._cache.args["default_root_dir"]))
 
 
 class CLI(AnomalibCLI):
@@ -96,6 +109,7 @@ class CLI(AnomalibCLI):
         trainer = self._get(self.config_init, "trainer")
         trainer["default_root_dir"] = folder_of_process(trainer.get("default_root_dir") or "results")
         super().instantiate_engine()
+        self.engine.__class__ = RunEngine  # anomalib's command line builds its own
 
     def _run_subcommand(self) -> None:
         """Look at the checkpoint first, whose errors would be those of a file format; then run.

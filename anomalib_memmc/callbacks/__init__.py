@@ -11,7 +11,7 @@ from anomalib_memmc.callbacks.one_folder import OneFolder
 from anomalib_memmc.callbacks.predictions import PredictionTable
 from anomalib_memmc.callbacks.reconstructions import ReconstructionPictures
 from anomalib_memmc.callbacks.require_finite import RequireFinite
-from anomalib_memmc.callbacks.same_schedule import SameSchedule
+from anomalib_memmc.callbacks.same_training import SameTraining
 
 __all__ = [
     "EveryImageOnce",
@@ -25,5 +25,5 @@ __all__ = [
     "PredictionTable",
     "ReconstructionPictures",
     "RequireFinite",
-    "SameSchedule",
+    "SameTraining",
 ]

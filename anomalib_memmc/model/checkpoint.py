@@ -1,7 +1,7 @@
 """Whether a checkpoint belongs to a model, and with which scorer it was made."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import torch
@@ -86,7 +86,7 @@ def require_same_network(checkpoint: Mapping[str, Any], model: MemMCMAEModel, ar
         ValueError: If the network's weights do not fit, or another computation was trained.
     """
     theirs = saved_arguments(checkpoint)
-    differing = _differences(theirs, arguments, ignored={"scorer"})
+    differing = differences(theirs, arguments, ignored={"scorer"})
     weights = network_weights(checkpoint)
     saved = {name: value.shape for name, value in weights.items()}
     expected = model.network.state_dict()
@@ -138,7 +138,7 @@ def require_same_scorer(checkpoint: Mapping[str, Any], model: MemMCMAEModel, mas
         return
     theirs = {**_flat(saved.config()), "mask_ratio of training": saved_arguments(checkpoint).get("mask_ratio")}
     asked = {**_flat(model.scorer.config()), "mask_ratio of training": mask_ratio}
-    differing = _differences(theirs, asked, ignored=_costless(model.scorer))
+    differing = differences(theirs, asked, ignored=_costless(model.scorer))
     described = "; ".join(differing.values())
     if set(differing) - model.scorer.unlearnt and (saved.learns or model.scorer.learns):
         msg = (
@@ -154,9 +154,18 @@ def require_same_scorer(checkpoint: Mapping[str, Any], model: MemMCMAEModel, mas
         )
 
 
-def _differences(theirs: Mapping[str, Any], here: Mapping[str, Any], ignored: frozenset[str] | set[str]) -> dict:
-    """Argument -> how it differs, for those that both have."""
-    names = sorted((set(theirs) & set(here)) - ignored)
+def differences(theirs: Mapping[str, Any], here: Mapping[str, Any], ignored: Set[str]) -> dict[str, str]:
+    """Tell in which arguments two models or scorers differ.
+
+    Args:
+        theirs: A checkpoint's arguments, plain values.
+        here: The present ones.
+        ignored: Names that do not matter.
+
+    Returns:
+        Argument -> how it differs, for those that both have.
+    """
+    names = sorted((theirs.keys() & here.keys()) - ignored)
     return {name: f"{name}={theirs[name]!r} (here {here[name]!r})" for name in names if theirs[name] != here[name]}
 
 

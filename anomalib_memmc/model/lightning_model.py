@@ -33,7 +33,7 @@ from anomalib_memmc.callbacks import (
     PredictionTable,
     ReconstructionPictures,
     RequireFinite,
-    SameSchedule,
+    SameTraining,
 )
 from anomalib_memmc.configurable import build, plain
 from anomalib_memmc.memory.advice import SCORING, TRAINING, advice
@@ -291,7 +291,7 @@ class MemMCMAE(AnomalibModule):
             callbacks.append(ReconstructionPictures(every_n_epochs=self.picture_every))
         return [  # random states and saving last: they see what the others did
             *callbacks,
-            SameSchedule(),
+            SameTraining(),
             FinalValidation(),
             ExactResume(self.seed),
             self._keep_checkpoints,

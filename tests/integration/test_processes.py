@@ -101,3 +101,19 @@ def test_torchrun_trains_in_one_folder_resumes_no_other_schedule_and_refuses_too
     assert outcome.returncode == 1
     assert "1 images for 2 processes" in outcome.stderr
     assert "Traceback" not in outcome.stderr
+
+
+@pytest.mark.slow
+def test_two_killed_processes_go_on_by_the_command_of_the_readme(tmp_path):
+    (tmp_path / "config.yaml").write_text(CONFIG.replace("memory_slots: 4", "memory_slots: 4, checkpoint_minutes: 0"))
+    (tmp_path / "die.yaml").write_text("trainer.callbacks: [{class_path: helpers.runs.Die, init_args: {step: 2}}]")
+    fit = [sys.executable, "-m", "anomalib_memmc", "fit", "--config", "config.yaml"]
+    assert run(*fit, "--config", "die.yaml", cwd=tmp_path).returncode != 0
+    runs = tmp_path / "results" / "MemMCMAE" / "Phantom"
+    last = Path("weights") / "lightning" / "last.ckpt"
+    assert (runs / "latest").resolve() == runs / "v0"
+    resumed = run(*fit, "--ckpt_path", runs / "latest" / last, cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr[-2000:]
+    assert "Reading 1 batches again" in resumed.stdout + resumed.stderr
+    assert (runs / "latest").resolve() == runs / "v1"
+    assert (runs / "v1" / last).with_name("model.ckpt").is_file()

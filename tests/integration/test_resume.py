@@ -141,6 +141,15 @@ def test_what_is_finished_or_longer_is_refused(folder, tmp_path):
         fit(phantom(folder), tmp_path / "b", ckpt_path=finished, max_epochs=4)
 
 
+@pytest.mark.parametrize("argument", [{"weight_decay": 0.3}, {"optimizer": "adam"}, {"mask_ratio": 0.5}])
+def test_other_arguments_than_those_of_the_run_are_refused(folder, tmp_path, argument):
+    last = interrupted(folder, tmp_path / "a", 6)
+    other = MemMCMAE(**TINY_MEMMC, seed=1, warmup_epochs=1, picture_every=1, **argument)
+    ((name, value),) = argument.items()
+    with pytest.raises(ValueError, match=rf"belongs to a run with {name}=.* \(here {value!r}\)\. Resume"):
+        fit(phantom(folder), tmp_path / "b", ckpt_path=last, model=other)
+
+
 def test_latest_leads_to_weights(folder, tmp_path):
     latest = tmp_path / "MemMCMAE" / "Phantom" / "latest"
     last = interrupted(folder, tmp_path, 2)

@@ -1,0 +1,90 @@
+"""How many masks does a score need? Cost against AUROC for 1 to 16 masks of both samplers, on one trained model.
+
+    python -m experiments.masks results/benchmark/nih-cxr/MemMC-MAE-seed0 --stratum positive/nih
+
+The argument is the folder of a finished job of ``anomalib-memmc benchmark`` whose scorer reconstructs pixels. The
+scorer stays the job's but for its masks, and learns anew from the normal training images. Nothing is trained again. A
+choice is made on half A, and half B tells what it is worth. Seconds are of scoring one batch, all kinds in turn within
+each round, as the ratio to those of the job's own masks.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from sklearn.metrics import roc_auc_score
+
+from anomalib_memmc.benchmark.gallery import load_job
+from anomalib_memmc.benchmark.tables import markdown
+from anomalib_memmc.configurable import build
+from anomalib_memmc.scoring import Scorer
+from experiments.halves import first_half
+from experiments.performance.timing import take_turns, without_gradients
+from experiments.retest import normal_images
+from experiments.scores import batches_of
+
+NUMBERS = (1, 2, 4, 8, 10, 16)
+SAMPLERS = ("complementary", "random")
+ROUNDS = 15
+OWN = "the job's own"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--stratum", help="only the anomalous images of this stratum")
+    parser.add_argument("--scorer", type=Path, help="YAML (class_path, init_args) of another scorer than the job's")
+    options = parser.parse_args()
+    model, datamodule = load_job(options.folder)
+    samples = datamodule.test_data.samples.reset_index(drop=True)
+    labels = samples["label_index"].to_numpy()
+    of_stratum = samples.get("stratum", samples["label"]).astype(str) == options.stratum
+    keep = (labels == 0) | of_stratum.to_numpy() if options.stratum else np.full(len(labels), True)
+    half = first_half(labels, samples)
+    normals, tested = (batches_of(model, data) for data in (normal_images(datamodule), datamodule.test_data))
+    own = yaml.safe_load(options.scorer.read_text()) if options.scorer else model.model.scorer.config()
+    scorers = {OWN: build(own, Scorer)}
+    for sampler in SAMPLERS:
+        for number in NUMBERS:
+            scorers[f"{number} {sampler}"] = build(with_masks(own, number, sampler), Scorer)
+    scores = {name: learn_and_score(model.model, scorer, normals, tested) for name, scorer in scorers.items()}
+    seconds = take_turns({name: call(model.model, scorer, tested[0]) for name, scorer in scorers.items()}, ROUNDS)
+    lines = [["masks", "half A", "half B", "both", "time"], ["---", *["---:"] * 4]]
+    for name, values in scores.items():
+        parts = (keep & half, keep & ~half, keep)
+        aurocs = [f"{roc_auc_score(labels[part], values[part]):.3f}" for part in parts]
+        lines.append([name, *aurocs, f"{seconds[name] / seconds[OWN]:.2f}"])
+    print(markdown(lines))
+
+
+def with_masks(config: Any, number: int, sampler: str) -> Any:
+    """A scorer's configuration with other masks wherever it has some."""
+    if isinstance(config, list):
+        return [with_masks(part, number, sampler) for part in config]
+    if not isinstance(config, dict):
+        return config
+    changed = {key: with_masks(value, number, sampler) for key, value in config.items()}
+    if "mask_sampler" in changed:
+        changed |= {"num_masks": number, "mask_sampler": sampler}
+    return changed
+
+
+@torch.no_grad()
+def learn_and_score(model: Any, scorer: Scorer, normals: list[torch.Tensor], tested: list[torch.Tensor]) -> np.ndarray:
+    """Let a scorer learn from normal images; its scores of the tested ones (N,)."""
+    model.set_scorer(scorer)
+    scorer.prepare()
+    scorer.fit(model.network, normals)
+    return torch.cat([model.score(images).pred_score for images in tested]).numpy()
+
+
+def call(model: Any, scorer: Scorer, images: torch.Tensor) -> Any:
+    """Score one batch."""
+    return without_gradients(lambda: scorer.score(model.network, images))
+
+
+if __name__ == "__main__":
+    main()
