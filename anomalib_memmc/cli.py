@@ -27,6 +27,8 @@ from anomalib_memmc.instantiation import constructor_errors
 from anomalib_memmc.memory.command import main as memory
 from anomalib_memmc.model import MemMCMAE
 from anomalib_memmc.model.checkpoint_file import require_checkpoint
+from anomalib_memmc.presets.arguments import with_preset_files
+from anomalib_memmc.presets.command import main as presets
 from anomalib_memmc.register import register
 from anomalib_memmc.usage import main_line
 
@@ -40,6 +42,7 @@ COMMANDS = {
     "figures": figures,
     "inspect": inspect,
     "memory": memory,
+    "presets": presets,
     "score": score,
     "shift-test": shift_test,
 }
@@ -53,6 +56,7 @@ Commands of anomalib-memmc (each has its own --help); below them those of anomal
   figures      Draw a finished benchmark.
   inspect      Measure what memory and encoder levels do in a checkpoint, and what is lost without them.
   memory       Print what a training step takes on a GPU, without one.
+  presets      List the presets, or print one as a file of your own.
   score        Score every image of an archive, a row each, and go on after a stop.
   shift-test   Test a checkpoint under harmless changes of acquisition.
 """
@@ -131,6 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments in ([], ["-h"], ["--help"]):
             print(OWN_COMMANDS)
+        arguments = with_preset_files(arguments)
         if arguments and arguments[0] in COMMANDS:
             return COMMANDS[arguments[0]](arguments[1:])
         configure_logger()
