@@ -12,6 +12,7 @@ from anomalib.data import ImageBatch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anomalib_memmc.accelerators import require_device
 from anomalib_memmc.archive.images import ImageReader, Read, read_batches
 from anomalib_memmc.archive.paths import Paths
 from anomalib_memmc.memory.advice import SCORING, advice
@@ -55,7 +56,7 @@ class Detector:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no checkpoint of MemMCMAE.
+        ValueError: If it is no checkpoint of MemMCMAE, or there is no such device.
 
     Example:
         >>> from anomalib_memmc.archive.detector import Detector
@@ -65,6 +66,8 @@ class Detector:
     """
 
     def __init__(self, checkpoint: Path | IO[bytes], device: str | None = None) -> None:
+        if device is not None:
+            require_device(device)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.model = load_model(checkpoint).to(self.device).eval()
         self.reader = ImageReader(self.model)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from anomalib_memmc.archive.cluster import require_ray, score_on_cluster
+from anomalib_memmc.archive.cluster import score_on_cluster
 from anomalib_memmc.archive.detector import Detector
 from anomalib_memmc.archive.drift import announcement, compare
 from anomalib_memmc.archive.inputs import find_images
@@ -19,6 +19,7 @@ from anomalib_memmc.archive.rows import save_maps
 from anomalib_memmc.archive.run import digest, made_with, score_here
 from anomalib_memmc.archive.table import ScoreTable
 from anomalib_memmc.archive.verdict import Judge
+from anomalib_memmc.ray_cluster import require_ray
 
 _ERRORS_SHOWN = 3
 
