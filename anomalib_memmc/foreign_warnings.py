@@ -8,8 +8,9 @@ _AT_IMPORT = (  # anomalib importing parts of timm and of itself
     r"Importing from timm\.models\.layers is deprecated",
     r"The anomalib\.models\.components\.dinov2 package is deprecated",
 )
-_AT_WORK = (  # Lightning calling PyTorch
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+_AT_WORK = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning calling PyTorch
+    r"The ``compute`` method of metric (Pixel\w+|F1Score|\w*IoU) was called before",  # there are no masks to compare
 )
 
 

@@ -9,9 +9,9 @@ from anomalib_memmc.foreign_warnings import ignore_warnings_at_work
 from anomalib_memmc.logs import configure_logger
 configure_logger()
 ignore_warnings_at_work()
-for name in ("anomalib.callbacks", "anomalib_memmc.data", "lightning.pytorch.core", "onnx_ir.passes"):
+for name in ("anomalib.callbacks", "anomalib_memmc.data", "lightning.pytorch.core", "lightning_fabric.x", "onnx_ir.p"):
     logging.getLogger(name).info("info of %s", name)
-logging.getLogger("onnx_ir.passes").warning("warning of onnx")
+logging.getLogger("onnx_ir.p").warning("warning of onnx")
 said = logging.getLogger("lightning.pytorch.utilities.rank_zero")
 said.info("try installing [litlogger](x)")
 said.info("GPU available")
@@ -28,6 +28,7 @@ def test_messages_and_warnings():
         "INFO info of anomalib.callbacks",
         "INFO info of anomalib_memmc.data",
         "INFO info of lightning.pytorch.core",
+        "INFO info of lightning_fabric.x",
         "WARNING warning of onnx",
         "INFO GPU available",
     ]

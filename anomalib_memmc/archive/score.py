@@ -51,9 +51,16 @@ def main(argv: Sequence[str]) -> int:
         detector.require_map_scale()
     independent = detector.post_processor.promise[3].item()
     print(found, *judge.caveats(None if np.isnan(independent) else round(independent)), sep="\n")
-    settings = {"checkpoint": checkpoint, "false_alarm_rate": rate, "maps": options.maps}
+    settings = {
+        "checkpoint": checkpoint,
+        "false_alarm_rate": rate,
+        "false_alarm_rate_kept": judge.rate,
+        "maps": options.maps,
+    }
     with ScoreTable(options.output, settings) as table:
         pending = found.paths.without(table.read(["path"])["path"])
+        if not len(pending):
+            print(f"Nothing to do: all {len(found.paths):,} images have their rows in {table.folder}.")
         if options.ray is None or not len(pending):
             versions = made_with(checkpoint)
             parts = score_here(detector, judge, pending, versions, options.batch_size, options.workers, options.maps)
