@@ -10,11 +10,12 @@ from typing import Any
 import yaml
 from anomalib.cli import AnomalibCLI
 from anomalib.engine import Engine
-from anomalib.loggers import configure_logger
 from jsonargparse import ArgumentError, ArgumentParser
 from jsonargparse import Path as ConfigPath
 from lightning import seed_everything
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from anomalib_memmc.accelerators import require_accelerator
 from anomalib_memmc.archive.calibrate import main as calibrate
 from anomalib_memmc.archive.score import main as score
 from anomalib_memmc.backbone.folder import main as backbone
@@ -23,19 +24,24 @@ from anomalib_memmc.benchmark.compare import main as compare
 from anomalib_memmc.benchmark.figures import main as figures
 from anomalib_memmc.benchmark.shift_test import main as shift_test
 from anomalib_memmc.callbacks.one_folder import folder_of_process
+from anomalib_memmc.command_help import asks_for_help, command_help, overview
 from anomalib_memmc.detection.predict import is_anomalibs as is_anomalibs_predict
 from anomalib_memmc.detection.predict import main as predict
+from anomalib_memmc.foreign_warnings import ignore_warnings_at_work
 from anomalib_memmc.inspection.command import main as inspect
 from anomalib_memmc.instantiation import constructor_errors
+from anomalib_memmc.logs import configure_logger
 from anomalib_memmc.memory.command import main as memory
 from anomalib_memmc.model import MemMCMAE
 from anomalib_memmc.model.checkpoint_file import require_checkpoint
+from anomalib_memmc.presets.arguments import with_preset_files
+from anomalib_memmc.presets.command import main as presets
 from anomalib_memmc.register import register
 from anomalib_memmc.resuming import link_latest_weights
 from anomalib_memmc.usage import main_line
 
 TRACEBACK_VARIABLE = "MEMMC_TRACEBACK"
-USER_ERRORS = (ValueError, OSError, RuntimeError)
+USER_ERRORS = (ValueError, OSError, RuntimeError, MisconfigurationException)
 COMMANDS = {
     "backbone": backbone,
     "benchmark": benchmark,
@@ -45,12 +51,12 @@ COMMANDS = {
     "inspect": inspect,
     "memory": memory,
     "predict": predict,
+    "presets": presets,
     "score": score,
     "shift-test": shift_test,
 }
 """The plugin's own commands; all others are anomalib's, and so is ``predict`` with anomalib's options."""
 OWN_COMMANDS = """\
-Commands of anomalib-memmc (each has its own --help); below them those of anomalib:
   backbone     Save the encoder of a checkpoint as a backbone for other detectors.
   benchmark    Train and test several models with several seeds, and print one table.
   calibrate    Learn threshold and percentiles of a checkpoint from normal images of another place.
@@ -59,6 +65,7 @@ Commands of anomalib-memmc (each has its own --help); below them those of anomal
   inspect      Measure what memory and encoder levels do in a checkpoint, and what is lost without them.
   memory       Print what a training step takes on a GPU, without one.
   predict      Say of images whether they are anomalous, by a checkpoint alone; a picture and a row each.
+  presets      List the presets, or print one as a file of your own.
   score        Score every image of an archive, a row each, and go on after a stop.
   shift-test   Test a checkpoint under harmless changes of acquisition.
 """
@@ -91,13 +98,12 @@ class CLI(AnomalibCLI):
         """Seed everything, then let anomalib prepare the configuration.
 
         Raises:
-            ValueError: If a configuration file's ``trainer`` is no mapping, which jsonargparse leaves out silently.
+            ValueError: If a configuration file has a ``trainer`` that jsonargparse would leave out silently, or the
+                trainer is to use a GPU that is not here.
         """
         for file in (each for each in self._get(self.config, "config") or () if isinstance(each, ConfigPath)):
-            trainer = yaml.safe_load(file.get_content()).get("trainer")
-            if trainer is not None and not isinstance(trainer, Mapping):
-                msg = f"{file}: trainer must be a mapping of the trainer's arguments to values, got {trainer!r}."
-                raise ValueError(msg)
+            require_trainer_section(str(file), yaml.safe_load(file.get_content()))
+        require_accelerator(self._get(self.config, "trainer.accelerator"))
         seed = self._get(self.config, "seed_everything")
         if isinstance(seed, int) and not isinstance(seed, bool):
             seed_everything(seed, workers=True)
@@ -148,9 +154,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         if arguments in ([], ["-h"], ["--help"]):
-            print(OWN_COMMANDS)
+            print(overview(OWN_COMMANDS, COMMANDS), end="")
+            return 0
+        ignore_warnings_at_work()
+        arguments = with_preset_files(arguments)
         if arguments and arguments[0] in COMMANDS and not _is_anomalibs(arguments):
             return COMMANDS[arguments[0]](arguments[1:])
+        if asks_for_help(arguments):
+            print(command_help(arguments[0]), end="")
+            return 0
         configure_logger()
         register()
         CLI(arguments)
@@ -170,6 +182,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _is_anomalibs(arguments: Sequence[str]) -> bool:
     """Whether a command that both have is meant to be anomalib's."""
     return arguments[0] == "predict" and is_anomalibs_predict(arguments[1:])
+
+
+def require_trainer_section(file: str, config: Mapping[str, Any]) -> None:
+    """Refuse what would be left out of a configuration file's ``trainer``, and nothing would say so.
+
+    Args:
+        file: The file's name, for the error.
+        config: Its values.
+
+    Raises:
+        ValueError: If ``trainer`` is no mapping, or holds ``default_root_dir``.
+    """
+    trainer = config.get("trainer")
+    if trainer is not None and not isinstance(trainer, Mapping):
+        msg = f"{file}: trainer must be a mapping of the trainer's arguments to values, got {trainer!r}."
+        raise ValueError(msg)
+    if "default_root_dir" in (trainer or {}) or "trainer.default_root_dir" in config:
+        msg = f"{file}: trainer.default_root_dir is set by default_root_dir: write default_root_dir: DIR instead."
+        raise ValueError(msg)
 
 
 def describe(error: BaseException) -> str:

@@ -6,6 +6,7 @@ _HEADINGS = re.compile(r"Does not validate against any of|Subtypes: |Errors:$|Gi
 _KEY = re.compile(r'Parser key "(?P<key>[^"]+)":?\s*(?P<rest>.*)')
 _CLASS = re.compile(r"Problem with given class_path '(?P<path>[^']+)':")
 _OPTION = re.compile(r"Option '(?P<key>[^']+)' is not accepted$")
+_LINKED = re.compile(r"argument (?P<source>\S+) --> (?P<key>\S+): ")
 _NO_YAML = "Problems parsing config:"
 _NOTHING = "Expected a <class 'NoneType'>"
 
@@ -26,6 +27,8 @@ def main_line(report: str) -> str:
     if report.startswith(_NO_YAML):
         where = re.sub(r'in "<unicode string>",', "at", report.removeprefix(_NO_YAML))
         return f"the configuration is not valid YAML: {' '.join(where.split())}"
+    if match := _LINKED.match(report):
+        return f"{match['key']} is set by {match['source']}: give --{match['source']} instead"
     around: list[tuple[int, str, str]] = []  # depth, and a key or a class
     found: list[tuple[int, str, str]] = []  # depth, where, and what is wrong there
     for line in filter(str.strip, report.splitlines()):

@@ -101,6 +101,7 @@ def test_seed_is_set_before_the_model_is_built(config, monkeypatch, arguments, s
         (["--model.init_args.lr", "null"], "lr of MemMCMAE must not be null"),
         (["--data.init_args.num_train", "null"], "num_train of Phantom must not be null"),
         (["--data.init_args.train_batch_size", "0"], "train_batch_size must be a whole number of at least 1"),
+        (["--trainer.devices", "0"], "Trainer(devices='0')"),
     ],
 )
 def test_user_error_is_one_message(config, capsys, arguments, message):
@@ -112,11 +113,27 @@ def test_user_error_is_one_message(config, capsys, arguments, message):
     assert "Union" not in error
 
 
+@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("name", ["gpu", "cuda", "mps"])
+def test_a_gpu_that_is_not_there_is_one_message_and_starts_nothing(config, tmp_path, capsys, name):
+    assert cli.main(["fit", "--config", config, "--trainer.accelerator", name]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"error: trainer.accelerator is {name}: PyTorch ")
+    assert "--trainer.accelerator auto" in last
+    assert not (tmp_path / "results").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "code", "message"),
     [
         ("model: {class_path: MemMCMAE", 2, "the configuration is not valid YAML: "),
         ("model: MemMCMAE\ntrainer: [1]", 1, "trainer must be a mapping of the trainer's arguments to values, got [1]"),
+        (
+            "model: MemMCMAE\ntrainer: {default_root_dir: x}",
+            1,
+            "wrong.yaml: trainer.default_root_dir is set by",
+        ),
+        ("trainer.default_root_dir: x\nmodel: MemMCMAE", 1, "write default_root_dir: DIR instead"),
     ],
 )
 def test_configuration_file_with_a_mistake(config, tmp_path, capsys, text, code, message):
@@ -142,6 +159,10 @@ def test_traceback_on_request(config, monkeypatch):
         (["--data.init_args.num_train", "few"], "data.init_args.num_train: expected int. Got value: few"),
         (["--model.init_args.scorer.init_args.num_masks", "null"], "scorer.init_args.num_masks"),
         (["--trainer.max_stepz", "3"], "trainer.max_stepz"),
+        (
+            ["--trainer.default_root_dir", "x"],
+            "trainer.default_root_dir is set by default_root_dir: give --",
+        ),
     ],
 )
 def test_the_last_line_of_a_usage_error_says_what_is_wrong(config, capsys, arguments, message):
@@ -150,14 +171,6 @@ def test_the_last_line_of_a_usage_error_says_what_is_wrong(config, capsys, argum
     assert last.startswith("error: ")
     assert message in last
     assert len(last) < 200
-
-
-def test_help_names_the_commands_of_the_plugin_and_of_anomalib(capsys):
-    with pytest.raises(SystemExit):
-        cli.main(["--help"])
-    printed = capsys.readouterr().out
-    for command in (*cli.COMMANDS, "train", "predict"):
-        assert command in printed
 
 
 def test_benchmark_without_its_file(capsys):

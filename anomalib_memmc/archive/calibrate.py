@@ -50,7 +50,8 @@ def main(argv: Sequence[str]) -> int:
     files = NormalFiles(detector, found.paths, options.batch_size, options.workers, {})
     calibration = calibrate(detector, files, options.refit)
     save_calibrated(detector, options.checkpoint, options.output)
-    print(as_text(calibration, detector.post_processor.image_threshold.item()), options.output, sep="\n")
+    print(as_text(calibration, detector.post_processor.image_threshold.item()))
+    print(f"Calibrated checkpoint: {options.output}")
     return 0
 
 
@@ -67,7 +68,8 @@ def as_text(calibration: Calibration, threshold: float) -> str:
         lines.append("The checkpoint knew no normal images to compare these with.")
     else:
         verdict = "differ from" if calibration.comparison.differs else "cannot be told from"
-        lines.append(f"They {verdict} the training's normal images ({calibration.comparison}).")
+        said = f"Their scores {verdict} those of the training's normal images ({calibration.comparison})."
+        lines.append(" ".join(filter(None, [said, calibration.comparison.caveat])))
     if calibration.alarms is not None:
         share = calibration.alarms / calibration.read
         lines.append(f"The old threshold calls {calibration.alarms:,} of them anomalous ({share:.1%}).")

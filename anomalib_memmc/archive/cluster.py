@@ -14,27 +14,13 @@ from anomalib_memmc.archive.run import digest, made_with
 from anomalib_memmc.archive.verdict import Judge
 from anomalib_memmc.detection.detector import Detector
 from anomalib_memmc.detection.paths import Paths
+from anomalib_memmc.ray_cluster import connect, require_ray
 
 CPUS_EACH = 0.5
 """What a worker reserves: half of the machines can be lost, and those that are left have room for its work."""
 WORKERS_PER_GPU = 4
 """Workers that share a GPU, so that some read while another scores."""
 _BLOCKS = 1000
-
-
-def require_ray() -> Any:
-    """Ray, with its data library.
-
-    Raises:
-        RuntimeError: If it is not installed.
-    """
-    try:
-        import ray  # noqa: PLC0415  (optional)
-        import ray.data  # noqa: PLC0415
-    except ImportError as error:
-        msg = "--ray needs Ray: pip install 'anomalib-memmc[cluster]', here and on every machine of the cluster."
-        raise RuntimeError(msg) from error
-    return ray
 
 
 def score_on_cluster(
@@ -46,7 +32,7 @@ def score_on_cluster(
     worker that dies is started again, and its batch is done again: what arrives here arrives once.
 
     Args:
-        address: The cluster's address, ``auto`` for the one of this machine, or ``local`` to start one here.
+        address: The cluster's address, as :func:`~anomalib_memmc.ray_cluster.connect` takes it.
         checkpoint: The checkpoint file.
         rate: False-alarm rate of the labels.
         paths: The files.
@@ -63,7 +49,7 @@ def score_on_cluster(
     ray = require_ray()
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+        connect(ray, address)
         stored = ray.put(checkpoint)  # kept as long as a worker may have to start again
         ray.data.DataContext.get_current().enable_progress_bars = False
         blocks = _blocks(paths, batch_size)

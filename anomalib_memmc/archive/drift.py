@@ -1,11 +1,13 @@
 """Whether scores look like those of a calibration: a two-sample test."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import ks_2samp
 
+_LARGE = 0.5  # half of the scores lie beyond nearly all others
 LEVEL = 0.01
 """p-value below which a difference is announced: once in a hundred times where there is none."""
 
@@ -33,6 +35,19 @@ class Comparison(NamedTuple):
     def differs(self) -> bool:
         """Whether the difference is to be announced."""
         return self.p_value < LEVEL
+
+    @property
+    def visible_distance(self) -> float:
+        """Distance that would be announced with so many images, by the asymptotic formula (Smirnov 1948); up to 1."""
+        factor = math.sqrt(-math.log(LEVEL / 2) / 2)
+        return min(1.0, factor * math.sqrt((self.num_scores + self.num_normals) / (self.num_scores * self.num_normals)))
+
+    @property
+    def caveat(self) -> str:
+        """What few images mean for a difference that is not seen, or nothing."""
+        if self.differs or self.visible_distance <= _LARGE:
+            return ""
+        return f"So few images tell little: only a distance above {self.visible_distance:.2f} would be noticed."
 
     def __str__(self) -> str:
         """The numbers."""
@@ -64,7 +79,7 @@ def announcement(found: Comparison) -> str:
         found: They beside the calibration's.
     """
     if not found.differs:
-        return f"No drift to be seen ({found})."
+        return " ".join(filter(None, [f"No drift to be seen ({found}).", found.caveat]))
     return (
         f"DRIFT: these scores do not look like those of the calibration ({found}). Either many images are anomalous, "
         "or the images are made in another way, and labels and p-values keep no promise: look at some, and calibrate "

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from anomalib_memmc.archive.cluster import require_ray, score_on_cluster
+from anomalib_memmc.archive.cluster import score_on_cluster
 from anomalib_memmc.archive.drift import announcement, compare
 from anomalib_memmc.archive.rows import save_maps
 from anomalib_memmc.archive.run import digest, made_with, score_here
@@ -19,6 +19,7 @@ from anomalib_memmc.detection.detector import Detector
 from anomalib_memmc.detection.inputs import find_images
 from anomalib_memmc.detection.options import add_checkpoint, add_effort
 from anomalib_memmc.detection.paths import Paths
+from anomalib_memmc.ray_cluster import require_ray
 
 _ERRORS_SHOWN = 3
 
@@ -50,9 +51,16 @@ def main(argv: Sequence[str]) -> int:
         detector.require_map_scale()
     independent = detector.post_processor.promise[3].item()
     print(found, *judge.caveats(None if np.isnan(independent) else round(independent)), sep="\n")
-    settings = {"checkpoint": checkpoint, "false_alarm_rate": rate, "maps": options.maps}
+    settings = {
+        "checkpoint": checkpoint,
+        "false_alarm_rate": rate,
+        "false_alarm_rate_kept": judge.rate,
+        "maps": options.maps,
+    }
     with ScoreTable(options.output, settings) as table:
         pending = found.paths.without(table.read(["path"])["path"])
+        if not len(pending):
+            print(f"Nothing to do: all {len(found.paths):,} images have their rows in {table.folder}.")
         if options.ray is None or not len(pending):
             versions = made_with(checkpoint)
             parts = score_here(detector, judge, pending, versions, options.batch_size, options.workers, options.maps)

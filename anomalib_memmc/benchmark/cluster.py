@@ -1,8 +1,6 @@
 """Run jobs on the machines of a Ray cluster (extra ``cluster``)."""
 
 import os
-import re
-import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,11 +10,11 @@ from anomalib_memmc.benchmark.config import Job
 from anomalib_memmc.benchmark.job import CONFIG_FILE, TABLE_FILE, parse
 from anomalib_memmc.benchmark.process import LOG_FILE, Finished, run_job
 from anomalib_memmc.benchmark.results import FAILED, ROW_FILE, Row
+from anomalib_memmc.ray_cluster import connect, require_ray
 from anomalib_memmc.register import register
 
 RETRIES = 3
 """How often a job is started again whose machine or process was lost. A job that failed by itself is not."""
-_PATIENCE = 10.0  # seconds
 FILES = (CONFIG_FILE, LOG_FILE, TABLE_FILE, ROW_FILE)
 """What comes back from a job's folder, wherever that was; the weights stay where they were trained."""
 
@@ -31,20 +29,20 @@ def on_cluster(jobs: Sequence[Job], weights: Path, address: str) -> Iterator[Fin
     Args:
         jobs: The jobs.
         weights: Folder for the weights of the EfficientNet-Lite0 backbone.
-        address: Where the cluster is: ``HOST:PORT``, ``ray://HOST:PORT``, ``auto`` for the one that this machine is in,
-            ``local`` for this machine alone.
+        address: Where the cluster is, as :func:`~anomalib_memmc.ray_cluster.connect` takes it.
 
     Yields:
         The jobs in the order in which they end; one whose machines were lost too often has a row that says so.
 
     Raises:
-        ValueError: If Ray is not installed, there is no cluster at the address, or it has not the GPUs that a job asks
-            for.
+        RuntimeError: If Ray is not installed.
+        ConnectionError: If there is no cluster at the address.
+        ValueError: If it has not the GPUs that a job asks for.
     """
     if not jobs:
         return
-    ray = _ray()
-    _connect(ray, address)
+    ray = require_ray()
+    connect(ray, address)
     try:
         largest = _largest_node(ray.nodes())
         sizes = [resources(job, largest) for job in jobs]
@@ -117,34 +115,6 @@ def _finished(ray: Any, done: Any, job: Job) -> Finished:
         if not path.is_file() or path.read_bytes() != content:
             path.write_bytes(content)
     return Finished(job, row, seconds)
-
-
-def _ray() -> Any:
-    try:
-        import ray  # noqa: PLC0415  (optional)
-    except ImportError as error:
-        msg = "Running jobs on a cluster needs Ray: pip install 'anomalib-memmc[cluster]', or leave --ray out."
-        raise ValueError(msg) from error
-    return ray
-
-
-def _connect(ray: Any, address: str) -> None:
-    try:
-        _require_listener(address)
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except Exception as error:  # Ray raises many kinds
-        msg = f"There is no Ray cluster at {address!r}: {error}. Start one with ray start --head, or leave --ray out."
-        raise ValueError(msg) from error
-
-
-def _require_listener(address: str) -> None:
-    """Ask a ``HOST:PORT`` whether anything listens there; Ray itself would go on asking for minutes.
-
-    Raises:
-        OSError: If nothing does.
-    """
-    if match := re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address):
-        socket.create_connection((match[1], int(match[2])), timeout=_PATIENCE).close()
 
 
 def _largest_node(nodes: Sequence[Mapping[str, Any]]) -> dict[str, float]:

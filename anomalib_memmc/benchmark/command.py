@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from anomalib_memmc.accelerators import require_accelerator
 from anomalib_memmc.benchmark.cluster import on_cluster
 from anomalib_memmc.benchmark.config import Benchmark, Job, dotlist, load
 from anomalib_memmc.benchmark.job import TABLE_FILE, data_root, parse
@@ -36,8 +37,10 @@ def main(argv: Sequence[str]) -> int:
 
     Raises:
         FileNotFoundError: If the configuration file does not exist.
-        ValueError: If the configuration or an override is wrong, checked for every model before the first job runs; or
-            if there is no job of the name, or no cluster.
+        ValueError: If the configuration or an override is wrong, checked for every model before the first job runs; if
+            there is no job of the name; or if the jobs are to train on a GPU that is not here.
+        RuntimeError: If Ray is not installed.
+        ConnectionError: If there is no cluster.
     """
     parser = argparse.ArgumentParser(
         prog="anomalib-memmc benchmark",
@@ -58,6 +61,9 @@ def main(argv: Sequence[str]) -> int:
     if arguments.job is not None:
         return run_alone(benchmark, arguments.job)
     _check(benchmark.jobs)
+    if arguments.ray is None:
+        for job in benchmark.jobs:
+            require_accelerator(job.config.get("trainer", {}).get("accelerator"))
     return run(benchmark, f"anomalib-memmc benchmark {shlex.join(argv)}", arguments.ray)
 
 

@@ -11,8 +11,10 @@ from typing import Any, cast
 import yaml
 from omegaconf import OmegaConf
 
-INCLUDE = "config"
-KEYS = {"output", "seeds", "base", "trainer", "data", "models"}
+from anomalib_memmc.presets.names import preset_names, preset_path
+
+INCLUDE, BASE = "config", "base"
+KEYS = {"output", "seeds", BASE, "trainer", "data", "models"}
 MODEL_KEYS = {"class_path", "init_args", "data", "trainer"}
 
 
@@ -72,11 +74,11 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Benchmark:
 
     Keys of the file: ``output`` (folder), ``seeds`` (list of integers), ``models`` (name to ``class_path`` and
     ``init_args``), ``data`` (``class_path`` and ``init_args``), ``trainer`` (arguments of Lightning's trainer), and
-    optionally ``base``: a configuration of anomalib's command line, relative to the file's own folder. The base's
-    ``data`` and ``trainer`` sections are completed and overridden by the benchmark's. Its ``model`` section is the
-    starting point of the models that name the same class or none; so a benchmark shares a preset's settings and
-    names only what differs. A model may override ``data`` and ``trainer`` for itself, such as augmentations that are
-    part of another model's recipe.
+    optionally ``base``: a configuration of anomalib's command line, relative to the file's own folder, or the name of
+    a preset. The base's ``data`` and ``trainer`` sections are completed and overridden by the benchmark's. Its
+    ``model`` section is the starting point of the models that name the same class or none; so a benchmark shares a
+    preset's settings and names only what differs. A model may override ``data`` and ``trainer`` for itself, such as
+    augmentations that are part of another model's recipe.
 
     Args:
         path: The YAML file.
@@ -92,7 +94,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Benchmark:
     path = Path(path)
     config = override(read_config(path), overrides)
     _check(config, path)
-    base = read_config(path.parent / config["base"]) if "base" in config else {}
+    base = read_config(_base(path.parent, str(config[BASE]))) if BASE in config else {}
     output = Path(config["output"])
     shared = {
         "model": base.get("model"),
@@ -222,6 +224,11 @@ def _put(config: dict[str, Any], key: str, value: Any, path: Path) -> None:
         msg = f"{path}: {key} names another class than before: give {'.'.join(parents)} as a whole."
         raise ValueError(msg)
     section[last] = value
+
+
+def _base(folder: Path, given: str) -> Path:
+    """The file of a benchmark's ``base``; one that does not exist is named as it was looked for."""
+    return preset_path(given) if given in preset_names() and not (folder / given).is_file() else folder / given
 
 
 def _check(config: dict[str, Any], path: Path) -> None:

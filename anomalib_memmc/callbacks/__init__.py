@@ -2,6 +2,7 @@
 
 from anomalib_memmc.callbacks.every_image_once import EveryImageOnce
 from anomalib_memmc.callbacks.exact_resume import ExactResume
+from anomalib_memmc.callbacks.experiment_log import ExperimentLog
 from anomalib_memmc.callbacks.final_validation import FinalValidation
 from anomalib_memmc.callbacks.fit_feature_target import FitFeatureTarget
 from anomalib_memmc.callbacks.fit_scorer import FitScorer
@@ -16,6 +17,7 @@ from anomalib_memmc.callbacks.same_training import SameTraining
 __all__ = [
     "EveryImageOnce",
     "ExactResume",
+    "ExperimentLog",
     "FinalValidation",
     "FitFeatureTarget",
     "FitScorer",

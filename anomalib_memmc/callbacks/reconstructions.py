@@ -14,9 +14,12 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from anomalib_memmc.gathering import gather_objects
 from anomalib_memmc.model.tissue import post_process
+from anomalib_memmc.reporting.log_picture import log_picture
 from anomalib_memmc.reporting.pictures import ReconstructionRow, draw_reconstructions, paste_hidden
 
 logger = logging.getLogger(__name__)
+
+FOLDER = "reconstructions"
 
 
 class ReconstructionPictures(Callback):
@@ -31,6 +34,9 @@ class ReconstructionPictures(Callback):
       after the last one; XXX counts finished epochs. The images are the same every time: the first validation images,
       half normal and half anomalous where there are both, else the first training images.
     - ``<default_root_dir>/reconstructions/test.png`` after a test, the first test images of both kinds.
+
+    Loggers that take images are given each picture as well, as ``reconstructions/epoch_XXX`` and
+    ``reconstructions/test``.
 
     Drawing leaves random state, gradients and the mode of every module as they were. Only rank zero draws. A picture
     that fails is logged and never ends the run.
@@ -150,9 +156,10 @@ class ReconstructionPictures(Callback):
             with _undisturbed(pl_module), trainer.precision_plugin.forward_context():
                 rows = reconstruction_rows(pl_module, items)
             figure = draw_reconstructions(rows, title=title, threshold=_threshold(pl_module))
-            path = Path(trainer.default_root_dir) / "reconstructions" / filename
+            path = Path(trainer.default_root_dir) / FOLDER / filename
             path.parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(path)
+            log_picture(trainer.loggers, figure, f"{FOLDER}/{path.stem}", trainer.global_step)
         except Exception:  # a picture must not cost the run its results
             logger.exception("The picture %s could not be drawn.", filename)
 

@@ -13,6 +13,7 @@ from anomalib.data import ImageBatch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anomalib_memmc.accelerators import require_device
 from anomalib_memmc.data.io import ImageReadError
 from anomalib_memmc.detection.images import ImageReader, Read, read_batches
 from anomalib_memmc.detection.paths import Paths
@@ -37,7 +38,7 @@ class Detector:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no checkpoint of MemMCMAE.
+        ValueError: If it is no checkpoint of MemMCMAE, or there is no such device.
 
     Example:
         >>> from anomalib_memmc import Detector
@@ -49,6 +50,8 @@ class Detector:
     """
 
     def __init__(self, checkpoint: str | Path | IO[bytes], device: str | None = None) -> None:
+        if device is not None:
+            require_device(device)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         source = Path(checkpoint) if isinstance(checkpoint, str) else checkpoint
         self.model = load_model(source).to(self.device).eval()

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from anomalib_memmc.accelerators import require_device
 from anomalib_memmc.benchmark.checkpoint import checkpoint_parser, load
 from anomalib_memmc.benchmark.figures import save
 from anomalib_memmc.inspection.figure import draw
@@ -28,8 +29,8 @@ def main(argv: Sequence[str]) -> int:
 
     Raises:
         FileNotFoundError: If the checkpoint or the configuration does not exist.
-        ValueError: If the checkpoint is none of MemMC-MAE, there is no such stratum, or the test part has one class
-            only.
+        ValueError: If the checkpoint is none of MemMC-MAE, there is no such stratum or device, or the test part has one
+            class only.
     """
     parser = checkpoint_parser(
         NAME,
@@ -39,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--stratum", help="take only the anomalous test images of this stratum")
     parser.add_argument("--device", default="cpu", help="where to compute, such as cuda")
     arguments, overrides = parser.parse_known_args(argv)
+    require_device(arguments.device)
     model, datamodule = load(arguments.checkpoint, arguments.config, overrides)
     model.to(arguments.device)
     logging.basicConfig(format="%(message)s")

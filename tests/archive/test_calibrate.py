@@ -73,7 +73,8 @@ def test_the_validations_own_images_change_nothing(trained, calibrate, held_out_
     assert before.keys() == after.keys()
     learnt = post_processor(output).state_dict()
     assert all(torch.isfinite(learnt[name]).all() for name in BUFFERS)
-    assert "24 normal images read, 0 not.\nThey cannot be told from" in printed
+    assert printed.splitlines()[-1] == f"Calibrated checkpoint: {output}"
+    assert "24 normal images read, 0 not.\nTheir scores cannot be told from those of" in printed
     assert "calls 0 of them" in printed or "calls 1 of them" in printed
 
 
@@ -96,7 +97,7 @@ def test_another_place_gets_its_own_threshold(trained, calibrate, changed):
     old = post_processor(trained.checkpoint).image_threshold.item()
     assert f"calls {(np.array(scores) > old).sum()} of them anomalous" in printed
     assert "50 normal images read, 1 not.\n  Cannot read the image" in printed
-    assert "They differ from the training's normal images" in printed
+    assert "Their scores differ from those of the training's normal images" in printed
     assert "promises 3.9% false alarms" in printed
 
 
@@ -116,7 +117,7 @@ def test_a_refit_learns_from_most_and_calibrates_on_the_rest(trained, calibrate,
     code, output, printed, _ = calibrate(changed, options=["--refit"])
     assert code == 0
     assert "The scorer was fitted to 31 of them, and the threshold learnt from the other 19." in printed
-    assert "They differ from the training's normal images" in printed  # by the scorer as it was
+    assert "Their scores differ from those of the training's normal images" in printed  # by the scorer as it was
     before, after = (MemMCMAE.load_from_checkpoint(path) for path in (trained.checkpoint, output))
     assert not torch.equal(before.model.scorer.mean, after.model.scorer.mean)
     for name, value in before.model.network.state_dict().items():

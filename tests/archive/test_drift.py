@@ -27,3 +27,24 @@ def test_a_shift_and_a_wider_spread_are_announced():
     assert announcement(compare(rng.normal(size=500) + 1, normals)).startswith("DRIFT")
     assert announcement(compare(3 * rng.normal(size=500), normals)).startswith("DRIFT")
     assert announcement(compare(rng.normal(size=500), normals)).startswith("No drift")
+
+
+@pytest.mark.parametrize(("num_scores", "num_normals"), [(30, 40), (60, 25), (200, 100)])
+def test_the_distance_that_is_announced_is_the_tests_own(num_scores, num_normals):
+    """Scores whose share above all normal ones grows until they are announced."""
+    normals = np.arange(num_normals) / num_normals
+    for above in range(1, num_scores):
+        inside = np.linspace(0, 0.999, num_scores - above)
+        found = compare(np.r_[inside, np.full(above, 2.0)], normals)
+        if found.differs:
+            break
+    assert found.distance == pytest.approx(found.visible_distance, abs=0.06)
+
+
+def test_few_images_are_said_to_tell_little():
+    rng = np.random.default_rng(0)
+    assert "only a distance above 0.81 would be noticed" in announcement(
+        compare(rng.normal(size=8), rng.normal(size=8))
+    )
+    assert "would be noticed" not in announcement(compare(rng.normal(size=100), rng.normal(size=100)))
+    assert compare(np.arange(3.0), np.arange(2.0)).visible_distance == 1

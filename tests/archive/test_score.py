@@ -1,6 +1,7 @@
 """The command ``score`` on a tiny trained checkpoint."""
 
 import io
+import json
 import os
 import shutil
 from itertools import chain
@@ -243,3 +244,17 @@ def test_a_score_that_is_no_number_is_an_error(trained):
     ((result,),) = detector.results(Paths([str(next(trained.folder.glob("*/*.png")))]))
     assert result.score is None
     assert "is nan" in result.error
+
+
+def test_settings_have_the_rate_that_labels_keep(trained, score, tmp_path):
+    score(trained.folder / "normal", options=["--false-alarm-rate", 0.001])
+    settings = json.loads((tmp_path / "out" / "settings.json").read_text())
+    assert settings["false_alarm_rate"] == 0.001
+    assert settings["false_alarm_rate_kept"] == pytest.approx(1 / (1 + len(Detector(trained.checkpoint).normals)))
+
+
+def test_started_again_it_says_that_nothing_is_left(trained, score):
+    assert "Nothing to do" not in score(trained.folder / "normal")[2]
+    code, table, printed, _ = score(trained.folder / "normal")
+    assert code == 0
+    assert f"Nothing to do: all {len(table)} images have their rows in " in printed

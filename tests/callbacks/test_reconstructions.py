@@ -4,6 +4,7 @@ import pytest
 import torch
 from anomalib.engine import Engine
 from helpers.brightness import Brightness
+from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 
 from anomalib_memmc.callbacks import ReconstructionPictures
@@ -61,6 +62,18 @@ def test_pictures_of_a_run(tmp_path, datamodule, drawn):
     # the dummy predicts half the brightness in the patches of every second row
     torch.testing.assert_close(test[0].reconstruction[:, :8], test[0].image[:, :8] * 0.5)
     torch.testing.assert_close(test[0].reconstruction[:, 8:16], test[0].image[:, 8:16])
+
+
+def test_loggers_are_given_the_pictures(tmp_path, datamodule, monkeypatch):
+    logged = []
+    monkeypatch.setattr(module, "log_picture", lambda loggers, figure, name, step: logged.append((loggers, name, step)))
+    logger = CSVLogger(tmp_path)
+    engine = engine_with(tmp_path, ReconstructionPictures(num_images=2), logger=logger, max_epochs=1)
+    model = Brightness()
+    engine.fit(model, datamodule=datamodule)
+    engine.test(model, datamodule=datamodule)
+    steps = engine.trainer.global_step
+    assert logged == [([logger], "reconstructions/epoch_001", steps), ([logger], "reconstructions/test", steps)]
 
 
 def test_training_images_where_nothing_is_validated(tmp_path, datamodule, drawn):

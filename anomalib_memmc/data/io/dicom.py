@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from anomalib_memmc.data.io.decode import MAX_PIXELS, too_large
 from anomalib_memmc.data.io.errors import ImageReadError
+from anomalib_memmc.extras import missing_extra
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 PREAMBLE = 128
@@ -108,10 +109,7 @@ def _load(path: Path) -> tuple[Any, NDArray]:
     try:
         import pydicom  # noqa: PLC0415  (optional)
     except ImportError as error:
-        msg = (
-            f"Reading the DICOM file {path} needs pydicom: pip install 'anomalib-memmc[dicom]', "
-            f"or convert the file to PNG."
-        )
+        msg = missing_extra("dicom", f"Reading the DICOM file {path} needs pydicom", "convert the file to PNG")
         raise ImageReadError(msg) from error
     try:
         dataset = pydicom.dcmread(path)
