@@ -24,6 +24,7 @@ SCHEMA = pa.schema(
         ("versions", pa.string()),
     ]
 )
+_LONGEST = 12  # characters, as the table has them of a digest
 FOLDER, SETTINGS = "scores", "settings.json"
 PART_ROWS, PART_SECONDS = 1000, 30.0
 """A part is written at so many rows, or after so long: what a kill can cost."""
@@ -142,7 +143,7 @@ def _differences(path: Path, settings: dict[str, Any]) -> str:
         names = [name for name, value in settings.items() if there[name] != value]
     except (ValueError, KeyError, TypeError) as error:
         return f"{path} cannot be read: {error!r}"
-    return ", ".join(f"{name} was {there[name]}, now {settings[name]}" for name in names)
+    return ", ".join(f"{name} was {_short(there[name])}, now {_short(settings[name])}" for name in names)
 
 
 def _name(temporary: Path, path: Path) -> None:
@@ -161,3 +162,9 @@ def _name(temporary: Path, path: Path) -> None:
         if path.exists():
             raise FileExistsError(path) from None
         temporary.replace(path)
+
+
+def _short(value: Any) -> Any:
+    """A value for a message; of a long one, such as a digest, the beginning."""
+    text = str(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

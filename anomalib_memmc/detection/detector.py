@@ -21,6 +21,7 @@ from anomalib_memmc.detection.result import Result, Verdicts
 from anomalib_memmc.memory.advice import SCORING, advice
 from anomalib_memmc.model import MemMCMAE, NormalQuantilePostProcessor
 from anomalib_memmc.model.checkpoint_file import require_checkpoint
+from anomalib_memmc.model.finite import NotFiniteError
 from anomalib_memmc.reporting.pictures import reconstruction_of
 from anomalib_memmc.scoring import Scores
 
@@ -227,8 +228,10 @@ def load_model(checkpoint: Path | IO[bytes]) -> MemMCMAE:
     try:
         model = MemMCMAE.load_from_checkpoint(cast(Any, checkpoint), map_location="cpu", weights_only=True)
     except Exception as error:  # torch, pickle and zip files raise many kinds, with advice that is of no use here
-        reason = error if isinstance(error, ValueError) else "it is damaged, or of another model or version"
+        reason = (
+            error if isinstance(error, ValueError | NotFiniteError) else "it is damaged, or of another model or version"
+        )
         name = checkpoint if isinstance(checkpoint, Path) else "the file"
-        msg = f"Cannot take {name} as a checkpoint of MemMCMAE: {reason}."
+        msg = f"Cannot take {name} as a checkpoint of MemMCMAE: {str(reason).rstrip('.')}."
         raise ValueError(msg) from error
     return cast(MemMCMAE, model)

@@ -20,6 +20,7 @@ _IMAGES = "avif bmp gif j2k jp2 jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
 IMAGE_SUFFIXES = frozenset(f".{name}" for name in _IMAGES.split())
 """Suffixes of the files that are taken for images, besides those of DICOM."""
 COLUMN = "path"
+_HEADER_SHOWN = 60  # characters
 DICOM_INDEX = "DICOMDIR"  # of a disc: a DICOM file that lists others
 
 
@@ -140,7 +141,11 @@ def _of_csv(source: Path) -> Iterator[str]:
     text.strings_can_be_null = True
     try:
         return _of_column(source, pa.csv.read_csv(source, convert_options=text))
-    except (pa.ArrowInvalid, KeyError) as error:
+    except KeyError as error:
+        header = next(iter(read_text(source).splitlines()), "")
+        hint = "; columns are separated by commas" if "," not in header and (";" in header or "\t" in header) else ""
+        raise DatasetError(_no_column(source, f"its first line is {header[:_HEADER_SHOWN]!r}{hint}")) from error
+    except pa.ArrowInvalid as error:
         raise DatasetError(_no_column(source, error)) from error
 
 

@@ -204,10 +204,14 @@ def test_what_is_no_use_is_one_message(trained, score, tmp_path, monkeypatch):
     content = bytearray(trained.checkpoint.read_bytes())
     content[len(content) // 2] ^= 0xFF
     spoilt.write_bytes(content)
+    nan, state = tmp_path / "nan.ckpt", torch.load(trained.checkpoint, weights_only=True)
+    state["state_dict"]["model.network.patch_embed.weight"].view(-1)[0] = float("nan")
+    torch.save(state, nan)
     for checkpoint, message in (
         (bad, "bad.ckpt cannot be read as a file of torch.save: it is damaged"),
         (other, "padim.ckpt is no checkpoint of this version of MemMC-MAE"),
         (spoilt, "spoilt.ckpt cannot be read: it is damaged, since checksums"),
+        (nan, "model.network.patch_embed.weight"),
         (fresh, "knows no scores of normal images"),
         (tmp_path / "gone.ckpt", "There is no checkpoint"),
     ):

@@ -97,7 +97,8 @@ def write(path, content):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", b"file,label\nz.png,0\n", "column 'path'"),
+        ("a.csv", b"file,label\nz.png,0\n", "column 'path' of text .its first line is 'file,label'"),
+        ("a.csv", b"id;path\n0;z.png\n", "first line is 'id;path'; columns are separated by commas"),
         ("a.csv", b"path,label\nz.png,0\n,1\n", "row 2 is empty"),
         ("a.csv", b"path,label\nz.png\n", "column 'path'"),
         ("a.csv", b"", "column 'path'"),

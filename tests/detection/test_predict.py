@@ -130,7 +130,7 @@ def test_a_mistake_is_one_message_and_leaves_nothing(trained, predict, scans, tm
     image = scans / "a" / "x.png"
     for inputs, options, message in (
         ([tmp_path / "gone"], {}, "no folder or file"),
-        ([image], {"checkpoint": scans / "bad.png"}, "as a checkpoint of MemMCMAE"),
+        ([image], {"checkpoint": scans / "bad.png"}, "bad.png cannot be read as a file of torch.save"),
         ([image], {"checkpoint": tmp_path / "gone.ckpt"}, "gone.ckpt"),
         ([image], {"options": ["--output", "file"]}, "--output file is a file"),
     ):
@@ -197,6 +197,6 @@ def test_anomalibs_predict_goes_on_working(monkeypatch):
 
 def test_both_at_once_is_one_message(trained, capsys):
     with pytest.raises(SystemExit) as error:
-        cli.main(["predict", "--checkpoint", str(trained.checkpoint), "x.png", "--config", "c.yaml"])
+        cli.main(["predict", "--checkpoint", str(trained.checkpoint), "x.png", "--config", "quickstart"])
     assert error.value.code == 2
     assert "unrecognized arguments: --config" in capsys.readouterr().err
