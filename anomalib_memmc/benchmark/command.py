@@ -94,6 +94,7 @@ def run(benchmark: Benchmark, command: str = "", ray: str | None = None) -> int:
             f"[{number + 1}/{len(left)}] {job.model}, seed {job.seed}: {row['status']} after {seconds:.0f} s",
             flush=True,
         )
+    results.arrange(benchmark.jobs)
     return report([row for row in rows.values() if row is not None], predictions, command)
 
 

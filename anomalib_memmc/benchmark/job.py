@@ -4,6 +4,7 @@ A process of its own gives each job its own peak memory and random state. The ou
 """
 
 import json
+import math
 import shutil
 import sys
 import time
@@ -63,8 +64,8 @@ def run(config: dict[str, Any], seed: int, folder: Path) -> dict[str, float]:
         folder: Folder for checkpoint and predictions.
 
     Returns:
-        Every test metric, what :func:`evidence` and :func:`promised` add, ``fit_seconds``, ``test_seconds``, and
-        ``peak_memory_mb``, the resident memory of this process.
+        Every test metric, what :func:`evidence`, :func:`promised` and :func:`learnt_threshold` add, ``fit_seconds``,
+        ``test_seconds``, and ``peak_memory_mb``, the resident memory of this process.
     """
     register()
     seed_everything(seed, workers=True)
@@ -81,6 +82,7 @@ def run(config: dict[str, Any], seed: int, folder: Path) -> dict[str, float]:
         **metrics,
         **evidence(Path(predictions)),
         **promised(Path(predictions), model),
+        **learnt_threshold(model),
         "fit_seconds": fitted - started,
         "test_seconds": tested - fitted,
         "peak_memory_mb": peak_memory_mb(),
@@ -128,6 +130,13 @@ def promised(predictions: Path, model: AnomalibModule) -> dict[str, float]:
     if alarms is None:
         return {}
     return {"false_alarm_rate": alarms.alarms / alarms.normals, "promised_false_alarm_rate": alarms.rate}
+
+
+def learnt_threshold(model: AnomalibModule) -> dict[str, float]:
+    """The score above which the tested model calls an image anomalous, as ``threshold``; nothing if it has none."""
+    threshold = getattr(model.post_processor, "image_threshold", None)
+    value = float("nan") if threshold is None else float(threshold)
+    return {} if math.isnan(value) else {"threshold": value}
 
 
 def build(config: dict[str, Any]) -> tuple[AnomalibModule, AnomalibDataModule, dict[str, Any]]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from anomalib_memmc.benchmark.config import Job
@@ -35,9 +36,21 @@ class Results:
         return next((row for row in self.rows if (row["model"], row["seed"], row["config_hash"]) == key), None)
 
     def put(self, row: Row) -> None:
-        """Add a row, in place of an earlier one of the same model and seed, and write the file."""
+        """Add a row, or put it in the place of an earlier one of the same model and seed, and write the file."""
         key = (row["model"], row["seed"])
-        self.rows = [other for other in self.rows if (other["model"], other["seed"]) != key] + [row]
+        places = [index for index, other in enumerate(self.rows) if (other["model"], other["seed"]) == key]
+        for index in places[:1] or [len(self.rows)]:
+            self.rows[index : index + 1] = [row]
+        self._write()
+
+    def arrange(self, jobs: Sequence[Job]) -> None:
+        """Bring the rows into the order of the jobs, whatever the order they ended in; rows of other jobs follow."""
+        order = {(job.model, str(job.seed)): index for index, job in enumerate(jobs)}
+        self.rows.sort(key=lambda row: order.get((row["model"], row["seed"]), len(order)))
+        if self.rows:
+            self._write()
+
+    def _write(self) -> None:
         columns = dict.fromkeys([*FIRST_COLUMNS, *(name for row in self.rows for name in row)])
         temporary = self.path.with_suffix(".tmp")
         with temporary.open("w", newline="", encoding="utf-8") as file:

@@ -13,6 +13,8 @@ from anomalib_memmc.reporting.baselines import NAMES
 from anomalib_memmc.reporting.comparisons import Comparison, comparable_parts, compare
 from anomalib_memmc.reporting.summary import estimate
 
+WIDTH = 100
+"""Characters of a line that a table has at most, as far as that can be."""
 METRIC_PREFIXES = ("image_", "pixel_")
 COSTS = {"fit_seconds": "Fit (s)", "test_seconds": "Test (s)", "peak_memory_mb": "Memory (MB)"}
 
@@ -37,7 +39,7 @@ def table(rows: Sequence[Row]) -> str:
         failed = len(jobs) - len(finished)
         seeds = f"{len(finished)}" + (f" ({failed} {FAILED})" if failed else "")
         lines.append([model, seeds, *(_cell(name, (row.get(name, "") for row in finished)) for name in columns)])
-    return markdown(lines)
+    return fitted(lines)
 
 
 def strata_table(predictions: Mapping[str, Sequence[pd.DataFrame]]) -> str:
@@ -66,18 +68,18 @@ def strata_table(predictions: Mapping[str, Sequence[pd.DataFrame]]) -> str:
         cells = [[row.auroc for row in pair.trivial if row.column == column] for pair in pairs.values()]
         if any(cells):
             lines.append([f"*{printed}*", *(mean_spread(aurocs, 3) for aurocs in cells)])
-    return markdown(lines)
+    return fitted(lines)
 
 
 def matched_table(predictions: Mapping[str, Sequence[pd.DataFrame]]) -> str:
-    """Return the AUROC among images alike in each trivial baseline that by itself separates, as a Markdown table.
+    """Return the AUROC among images alike in each trivial baseline that by itself separates, as Markdown tables.
 
     Args:
         predictions: As for :func:`strata_table`.
 
     Returns:
-        The table: one row a comparison and baseline, with the baseline's own AUROC; in each model's column the matched
-        AUROC (mean over the seeds) ± the standard error over the images, and the number of pairs, in brackets below 200
+        A table for each comparison: one row a baseline, with its own AUROC; in each model's column the matched AUROC
+        (mean over the seeds) ± the standard error over the images, and the number of pairs, in brackets below 200
         pairs. Empty if no baseline separates.
 
     Raises:
@@ -87,13 +89,16 @@ def matched_table(predictions: Mapping[str, Sequence[pd.DataFrame]]) -> str:
         return ""
     stacked = {model: stack_scores(tables) for model, tables in predictions.items()}
     *_, (last, _) = stacked.values()
-    lines = [["Matched AUROC", "alike in", *predictions], ["---"] * (len(predictions) + 2)]
+    tables = []
     for pair in compare(last):
+        lines = [["alike in", *predictions], ["---"] * (len(predictions) + 1)]
         for row in pair.trivial:
             if row.separates:
                 cells = [_matched(*table, (pair.anomalous, pair.normal), row.column) for table in stacked.values()]
-                lines.append([_head(pair), f"{NAMES[row.column]} ({row.auroc:.3f})", *cells])
-    return markdown(lines) if len(lines) > 2 else ""
+                lines.append([f"{NAMES[row.column]} ({row.auroc:.3f})", *cells])
+        if len(lines) > 2:
+            tables.append(f"Matched AUROC, {_head(pair)}:\n\n{fitted(lines)}")
+    return "\n\n".join(tables)
 
 
 def mean_spread(values: Sequence[float], digits: int) -> str:
@@ -120,6 +125,34 @@ def _matched(table: pd.DataFrame, scores: np.ndarray, names: tuple[str, str], co
 def markdown(lines: Iterable[Sequence[str]]) -> str:
     """Join the cells of a Markdown table; the second line is the rule below the head."""
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def fitted(lines: Iterable[Sequence[str]], width: int = WIDTH) -> str:
+    """A Markdown table whose columns are straight; where it would be too wide, several below each other.
+
+    Args:
+        lines: The cells, line by line; the second line is the rule below the head. The first column stands at the left
+            of each table.
+        width: Most characters of a line, as far as the first and one more column fit into it.
+    """
+    first, *rest = [_column(cells) for cells in zip(*lines, strict=True)]
+    tables = [[first]]
+    for column in rest:
+        if len(tables[-1]) > 1 and _width([*tables[-1], column]) > width:
+            tables.append([first])
+        tables[-1].append(column)
+    return "\n\n".join(markdown(zip(*columns, strict=True)) for columns in tables)
+
+
+def _column(cells: Sequence[str]) -> list[str]:
+    """The cells of a column, as wide as its widest."""
+    width = max(map(len, cells))
+    head, rule, *rows = cells
+    return [head.ljust(width), rule[:1] * width, *(cell.ljust(width) for cell in rows)]
+
+
+def _width(columns: Sequence[Sequence[str]]) -> int:
+    return sum(len(column[0]) + 3 for column in columns) + 1
 
 
 def _cell(column: str, texts: Iterable[str]) -> str:

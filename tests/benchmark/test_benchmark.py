@@ -126,7 +126,7 @@ def test_two_models_two_seeds_and_resume(folder, started, capsys):
     text = Path("out/table.md").read_text()
     assert text in capsys.readouterr().out
     assert text.startswith("`anomalib-memmc benchmark --config benchmark.yaml`")
-    assert "| *mean intensity* |" in text
+    assert "| *mean intensity* " in text
     assert "image AUROC" in text
     assert " ± " in text
 
@@ -152,7 +152,7 @@ def test_failed_job_is_named_and_others_go_on(folder, started, capsys):
     write("benchmark.yaml", {"output": "out", "base": "base.yaml", "seeds": [0], "models": {"Bad": broken, "A": PADIM}})
     assert run() == 1
     captured = capsys.readouterr()
-    assert "| Bad | 0 (1 failed) |" in captured.out
+    assert re.search(r"^\| Bad +\| 0 \(1 failed\) \|", captured.out, flags=re.MULTILINE)
     assert "n_features" in captured.err
     assert "Union" not in captured.err
     assert str(Path("out/Bad-seed0/log.txt")) in captured.err
