@@ -1,6 +1,5 @@
 """Learning what is normal where a checkpoint is used: thresholds, percentiles, and on request the scorer."""
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -17,6 +16,9 @@ from anomalib_memmc.archive.images import read_batches
 from anomalib_memmc.archive.paths import Paths
 from anomalib_memmc.data.io import DatasetError
 from anomalib_memmc.metrics.conformal import fewest_normals
+from anomalib_memmc.model.thresholds import thresholds_of
+from anomalib_memmc.resuming.thresholds_file import THRESHOLDS, write_thresholds
+from anomalib_memmc.resuming.whole_file import replaced
 
 HELD_OUT = 0.2
 """Share of the normal images that a refitted scorer does not learn from, at least."""
@@ -104,7 +106,7 @@ def calibrate(detector: Detector, files: NormalFiles, refit: bool) -> Calibratio
 
 
 def save_calibrated(detector: Detector, checkpoint: Path, output: Path) -> None:
-    """Write a checkpoint with the detector's weights and thresholds, and all else as it was.
+    """Write a checkpoint with the detector's weights and thresholds, all else as it was, and its thresholds beside it.
 
     Lightning keeps the post-processor twice, as a part of the model and as a callback, and a test takes the latter.
 
@@ -119,13 +121,10 @@ def save_calibrated(detector: Detector, checkpoint: Path, output: Path) -> None:
     callback = detector.post_processor.state_key
     if callback in content.get("callbacks", {}):
         content["callbacks"][callback] = _on_cpu(detector.post_processor.state_dict())
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        torch.save(content, temporary)
-        temporary.replace(output)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content[THRESHOLDS] = thresholds_of(detector.post_processor)
+    with replaced(output) as part:
+        torch.save(content, part)
+    write_thresholds(output, content)
 
 
 def held_out(count: int, rate: float) -> int:

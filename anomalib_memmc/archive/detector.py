@@ -25,7 +25,7 @@ class Result(NamedTuple):
 
     Attributes:
         path: The file.
-        score: Score before post-processing, as ``raw_score`` of ``predictions.csv``; None where there was an error.
+        score: Score before post-processing, as ``score`` of ``predictions.csv``; None where there was an error.
         spread: Standard deviation over the scorer's masks of the mean error of the hidden pixels, in the unit of the
             error map; None where the scorer has no masks.
         seconds: What reading and scoring took; scoring is shared evenly by the images of a batch.

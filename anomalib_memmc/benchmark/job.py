@@ -123,9 +123,9 @@ def promised(predictions: Path, model: AnomalibModule) -> dict[str, float]:
         ``false_alarm_rate`` and ``promised_false_alarm_rate``; nothing without normal images or a promise.
     """
     table = pd.read_csv(predictions)
-    normals = table[(table["gt_label"] == 0) & table["pred_label"].notna()]
+    normals = table[(table["gt_label"] == 0) & table["label"].notna()]
     promise = getattr(model.post_processor, "promise", None)
-    alarms = false_alarms(int(normals["pred_label"].sum()), len(normals), promise)
+    alarms = false_alarms(int(normals["label"].sum()), len(normals), promise)
     if alarms is None:
         return {}
     return {"false_alarm_rate": alarms.alarms / alarms.normals, "promised_false_alarm_rate": alarms.rate}

@@ -8,8 +8,11 @@ from typing import Any, cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from anomalib_memmc.model.thresholds import thresholds_of
 from anomalib_memmc.resuming import link_latest, link_latest_weights
-from anomalib_memmc.resuming.checkpoint_io import copy_file, install
+from anomalib_memmc.resuming.checkpoint_io import install
+from anomalib_memmc.resuming.thresholds_file import THRESHOLDS, write_thresholds
+from anomalib_memmc.resuming.whole_file import copy_file
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +27,8 @@ class KeepCheckpoints(Callback):
     goes. It stays, with the last weights, where the trainer's own checkpoints keep others. A resumed run has a folder
     of its own and begins with a copy of the file that it was resumed from.
 
-    All checkpoints of the training are written atomically (``AtomicCheckpointIO``). anomalib's link ``latest`` points
+    All checkpoints of the training are written atomically (``AtomicCheckpointIO``), with their thresholds as
+    ``thresholds.json`` beside them. anomalib's link ``latest`` points
     to the run as soon as that has weights, and until then to the last one that had some.
 
     Args:
@@ -52,11 +56,18 @@ class KeepCheckpoints(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with the file that was resumed from."""
-        del pl_module
         self._resumed_from, folder = trainer.ckpt_path, _folder(trainer)
         self._saved_at = time.monotonic() if self._resumed_from else float("-inf")
         if folder and self._resumed_from and trainer.is_global_zero and Path(self._resumed_from).is_file():
             copy_file(Path(self._resumed_from), folder / LAST)
+            write_thresholds(
+                folder / LAST,
+                {
+                    "epoch": trainer.current_epoch,
+                    "global_step": trainer.global_step,
+                    THRESHOLDS: thresholds_of(getattr(pl_module, "post_processor", None)),
+                },
+            )
             link_latest(Path(trainer.default_root_dir))
 
     def on_train_batch_end(

@@ -15,6 +15,7 @@ from rich.console import Console
 from anomalib_memmc.data.io.text import printable
 from anomalib_memmc.gathering import gather_objects
 from anomalib_memmc.metrics.conformal import p_values, percentiles
+from anomalib_memmc.model.thresholds import score_threshold
 from anomalib_memmc.reporting.baselines import MEASURES, aspect_ratio, file_bytes
 from anomalib_memmc.reporting.comparisons import compare, judged
 from anomalib_memmc.reporting.false_alarms import false_alarms
@@ -35,18 +36,21 @@ class PredictionTable(Callback):
 
     - ``image_path`` (bytes that are not UTF-8 as backslash escapes), ``stratum`` and ``group`` (where the data module's
       samples tell), ``gt_label`` (0 or 1, empty where unknown);
-    - ``pred_score`` and ``pred_label`` as the post-processor gives them, and ``raw_score``, the score before it;
+    - ``score`` as the model gives it, higher = more unusual, and ``threshold``, above which an image is called
+      anomalous: ``label`` is then 1, else 0. Both are empty where no threshold was learnt;
     - ``percentile``, how many per cent of the held-out normal images score lower, and ``p_value``, the conformal
       p-value, where the post-processor knows those images' scores;
+    - ``spread``, the standard deviation over the scorer's masks of the mean error, where there are masks;
+    - ``pred_score``, the normalised score, as the post-processor gives it;
     - with ``baselines``: ``mean_intensity``, ``sharpness``, ``noise``, ``file_bytes``, ``aspect_ratio``.
 
     Where labels are known, image AUROC and average precision follow on the terminal, overall and per stratum, each
     beside the trivial baseline that does best on the same images; and for each baseline that by itself separates the
     classes, the scores' matched AUROC among images alike in it. Then come the false alarms beside the promised rate.
-    They are computed from ``raw_score``: anomalib's post-processor clamps, which makes ties; the AUROC it leaves is
-    printed too where it differs. ``raw_score`` is
-    missing if the callback stands behind the model's post-processor in the trainer's list; those given to the trainer
-    or the engine stand before it. Trouble with table or summary is logged and never ends the run.
+    They are computed from ``score``: anomalib's post-processor clamps, which makes ties; the AUROC it leaves is printed
+    too where it differs. ``score`` and what is compared with it are missing if the callback stands behind the model's
+    post-processor in the trainer's list; those given to the trainer or the engine stand before it. Trouble with table
+    or summary is logged and never ends the run.
 
     Args:
         baselines: Also measure the trivial baselines.
@@ -69,6 +73,7 @@ class PredictionTable(Callback):
         self.max_rows = max_rows
         self._rows: list[dict[str, Any]] = []
         self._pending: tuple[Any, torch.Tensor | None, int] | None = None
+        self._labels_are_the_models = False
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start an empty table."""
@@ -91,8 +96,9 @@ class PredictionTable(Callback):
         """Note a batch; it is read once the callbacks after this one, post-processing among them, are done with it."""
         del batch, batch_idx
         self._flush()
-        raw = _scores(outputs) if self._is_before_post_processor(trainer, pl_module) else None
-        self._pending = (outputs, raw, dataloader_idx)
+        is_before = self._is_before_post_processor(trainer, pl_module)
+        self._labels_are_the_models = is_before and getattr(outputs, "pred_label", None) is not None
+        self._pending = (outputs, _scores(outputs) if is_before else None, dataloader_idx)
 
     def on_predict_batch_end(
         self,
@@ -129,18 +135,18 @@ class PredictionTable(Callback):
         if self._pending is None:
             return
         (batch, raw, loader), self._pending = self._pending, None
-        scores = _scores(batch)
+        scores, spread = _scores(batch), getattr(batch, "score_std", None)
         if scores is None:
             return
         columns: dict[str, Any] = {
             "image_path": getattr(batch, "image_path", None) or [""] * len(scores),
             "gt_label": _integers(getattr(batch, "gt_label", None), len(scores)),
+            **({} if raw is None else {"score": raw.tolist()}),
+            "label": _integers(getattr(batch, "pred_label", None), len(scores)),
+            **({} if spread is None else {"spread": spread.float().tolist()}),
             "pred_score": scores.tolist(),
-            "pred_label": _integers(getattr(batch, "pred_label", None), len(scores)),
             _LOADER: [loader] * len(scores),
         }
-        if raw is not None:
-            columns["raw_score"] = raw.tolist()
         images = getattr(batch, "image", None)
         if self.baselines and isinstance(images, torch.Tensor) and images.ndim == 4:
             columns |= {name: measure(images).tolist() for name, measure in MEASURES.items()}
@@ -158,32 +164,43 @@ class PredictionTable(Callback):
             return
         try:
             post_processor = getattr(pl_module, "post_processor", None)
-            table = self._table(trainer, rows, getattr(post_processor, "normal_scores", None))
+            table = self._table(trainer, rows, post_processor)
             path = Path(trainer.default_root_dir) / filename
             _write_csv(table, path)
             self._print(table, path, getattr(post_processor, "promise", None))
         except Exception:  # a report must not cost the run its results
             logger.exception("The prediction table could not be finished.")
 
-    def _table(self, trainer: Trainer, rows: list[dict[str, Any]], normal_scores: torch.Tensor | None) -> pd.DataFrame:
-        """Make one row an image, with strata, ranks among the normal images and file baselines."""
+    def _table(self, trainer: Trainer, rows: list[dict[str, Any]], post_processor: Any) -> pd.DataFrame:
+        """Make one row an image, with strata, verdicts and file baselines."""
         files = {printable(row["image_path"]): row["image_path"] for row in rows}
         table = pd.DataFrame([{**row, "image_path": printable(row["image_path"])} for row in rows])
         table = table[~(table["image_path"].duplicated() & (table["image_path"] != ""))].reset_index(drop=True)
-        for column in ("gt_label", "pred_label"):
+        for column in ("gt_label", "label"):
             table[column] = table[column].astype("Int64")
+        self._judge(table, post_processor)
         for column in ("group", "stratum"):
             if known := _of_samples(trainer, column):
                 table.insert(1, column, [known.get(path, "") for path in table["image_path"]])
-        if "raw_score" in table.columns and normal_scores is not None and len(normal_scores) > 0:
-            normals = normal_scores.cpu().numpy()
-            table["percentile"] = percentiles(table["raw_score"], normals)
-            table["p_value"] = p_values(table["raw_score"], normals)
         if self.baselines:
             paths = [files[path] for path in table["image_path"]]
             table["file_bytes"] = [file_bytes(path) if path else float("nan") for path in paths]
             table["aspect_ratio"] = [aspect_ratio(path) if path else float("nan") for path in paths]
         return table
+
+    def _judge(self, table: pd.DataFrame, post_processor: Any) -> None:
+        """Add threshold and ranks among the normal images; empty labels that no threshold stands behind."""
+        threshold = None if self._labels_are_the_models else score_threshold(post_processor)
+        if threshold is None and not self._labels_are_the_models:
+            table["label"] = pd.array([pd.NA] * len(table), dtype="Int64")  # anomalib compares raw scores with 0.5
+        if "score" not in table.columns:
+            return
+        place = table.columns.get_loc("label")
+        table.insert(place, "threshold", float("nan") if threshold is None else threshold)
+        normals = getattr(post_processor, "normal_scores", torch.empty(0)).cpu().numpy()
+        if len(normals):
+            table.insert(place + 2, "percentile", percentiles(table["score"], normals))
+            table.insert(place + 3, "p_value", p_values(table["score"], normals))
 
     def _print(self, table: pd.DataFrame, path: Path, promise: torch.Tensor | None) -> None:
         """Print the summary, or why there is none."""
@@ -199,8 +216,8 @@ class PredictionTable(Callback):
                 )
         elif table["gt_label"].notna().any():
             console.print(_why_no_auroc(table))
-        normals = table[(table["gt_label"] == 0) & table["pred_label"].notna()]
-        alarms = false_alarms(int(normals["pred_label"].sum()), len(normals), promise)
+        normals = table[(table["gt_label"] == 0) & table["label"].notna()]
+        alarms = false_alarms(int(normals["label"].sum()), len(normals), promise)
         if alarms is not None:
             console.print(str(alarms), style="bold" if alarms.beyond_chance else None)
         console.print(f"{len(table)} predictions: {path}", soft_wrap=True)

@@ -52,9 +52,11 @@ from anomalib_memmc.model.optimizer import OptimizerName, count_steps, linear_lr
 from anomalib_memmc.model.post_processor import NormalQuantilePostProcessor
 from anomalib_memmc.model.pre_processor import ResizePreProcessor, refuse_normalize
 from anomalib_memmc.model.pretrained import WeightReport, load_mae_weights
+from anomalib_memmc.model.thresholds import thresholds_of
 from anomalib_memmc.model.tissue import post_process
 from anomalib_memmc.model.torch_model import MemMCMAEModel
 from anomalib_memmc.reporting.visualizer import RegionVisualizer
+from anomalib_memmc.resuming.thresholds_file import THRESHOLDS
 from anomalib_memmc.scoring.base import Scorer
 
 logger = logging.getLogger(__name__)
@@ -249,14 +251,16 @@ class MemMCMAE(AnomalibModule):
             **kwargs: Unused.
 
         Returns:
-            The batch with ``pred_score`` and ``anomaly_map``.
+            The batch with ``pred_score`` and ``anomaly_map``, and with ``score_std``, for which anomalib has no field.
 
         Raises:
             RuntimeError: If the memory does not suffice.
         """
         del args, kwargs
         with advice(SCORING):
-            return batch.update(**self.model(batch.image)._asdict())
+            scores = self.model.score(cast(Tensor, batch.image))
+        cast(Any, batch).score_std = scores.score_std
+        return batch.update(pred_score=scores.pred_score, anomaly_map=scores.anomaly_map)
 
     test_step = predict_step = validation_step
 
@@ -277,28 +281,17 @@ class MemMCMAE(AnomalibModule):
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """What runs around the model: the components that are callbacks, and those of ``anomalib_memmc.callbacks``."""
-        callbacks = [
-            OneFolder(),
-            EveryImageOnce(),
-            KeepNoPredictions(),
-            RequireFinite(),  # this and the table see raw scores
-            PredictionTable(),
-            *cast(Sequence[Callback], super().configure_callbacks()),
-            FitFeatureTarget(),
-            FitScorer(),
-        ]
+        before = [OneFolder(), EveryImageOnce(), KeepNoPredictions(), RequireFinite(), PredictionTable()]  # raw scores
+        callbacks = [*before, *cast(Sequence[Callback], super().configure_callbacks()), FitFeatureTarget(), FitScorer()]
         if self.picture_every:
             callbacks.append(ReconstructionPictures(every_n_epochs=self.picture_every))
-        return [  # random states and saving last: they see what the others did
-            *callbacks,
-            SameSchedule(),
-            FinalValidation(),
-            ExactResume(self.seed),
-            self._keep_checkpoints,
-        ]
+        # random states and saving last: they see what the others did
+        return [*callbacks, SameSchedule(), FinalValidation(), ExactResume(self.seed), self._keep_checkpoints]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save plain arguments, the present scorer's among them; the starting weights are in, so their path is not.
+        """Save plain arguments, the present scorer's among them, and thresholds for the file beside the checkpoint.
+
+        The starting weights are in, so their path is not.
 
         Raises:
             NotFiniteError: If a weight is not finite; then nothing is written.
@@ -307,6 +300,7 @@ class MemMCMAE(AnomalibModule):
         super().on_save_checkpoint(checkpoint)
         checkpoint["hyper_parameters"] |= {"pretrained": None, "scorer": self.model.scorer.config()}
         checkpoint[ARGUMENTS] = plain(checkpoint["hyper_parameters"])
+        checkpoint[THRESHOLDS] = thresholds_of(self.post_processor)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the components and, unless one was asked for, the scorer.

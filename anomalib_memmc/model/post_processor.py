@@ -1,7 +1,7 @@
 """Thresholds from normal images, and scores that never tie."""
 
 import logging
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from anomalib.data import Batch, InferenceBatch
@@ -263,23 +263,27 @@ class NormalQuantilePostProcessor(PostProcessor):
     @property
     def normalized_image_threshold(self) -> Tensor:
         """Threshold for ``pred_score`` as this object hands it out: raw where normalisation is off."""
-        return self._threshold_for_output(
-            self.image_threshold, self.image_min, self.image_max, super().normalized_image_threshold
-        )
+        return super().normalized_image_threshold if self.enable_normalization else self.raw_threshold("image")
 
     @property
     def normalized_pixel_threshold(self) -> Tensor:
         """Threshold for ``anomaly_map`` as this object hands it out: raw where normalisation is off."""
-        return self._threshold_for_output(
-            self.pixel_threshold, self.pixel_min, self.pixel_max, super().normalized_pixel_threshold
-        )
+        return super().normalized_pixel_threshold if self.enable_normalization else self.raw_threshold("pixel")
 
-    def _threshold_for_output(self, raw: Tensor, low: Tensor, high: Tensor, normalized: Tensor) -> Tensor:
-        """Undo the normalisation of a threshold where scores are not normalised (anomalib compares them with 0.5)."""
-        if self.enable_normalization:
-            return normalized
-        signed = 2 * normalized.to(raw.device) - 1
-        return raw + scale_of(low, high, raw) * signed / (1 - signed.abs())
+    def raw_threshold(self, part: Literal["image", "pixel"]) -> Tensor:
+        """Threshold for scores or maps before normalisation: the learnt one, moved by its sensitivity.
+
+        anomalib compares raw scores with 0.5 where normalisation is off; here the normalisation is undone instead.
+
+        Args:
+            part: Whether for images or for pixels.
+
+        Returns:
+            A scalar; NaN before the first validation.
+        """
+        learnt, low, high = (getattr(self, f"{part}_{name}") for name in ("threshold", "min", "max"))
+        signed = 1 - 2 * torch.as_tensor(getattr(self, f"{part}_sensitivity"), device=learnt.device)
+        return learnt + scale_of(low, high, learnt) * signed / (1 - signed.abs())
 
     def _conformal(self, normals: Tensor, rows: Tensor) -> ConformalThreshold:
         """The threshold of the normal images; where there are too few of them for the rate, a warning says so."""

@@ -59,15 +59,16 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
     """What counts of a prediction table, under the names of the results.
 
     Args:
-        table: One row an image, as ``PredictionTable`` writes it: ``gt_label`` (0, 1 or missing), ``raw_score`` or
+        table: One row an image, as ``PredictionTable`` writes it: ``gt_label`` (0, 1 or missing), ``score`` or
             ``pred_score``, and where known ``image_path``, ``stratum``, ``group`` and the trivial baselines.
 
     Returns:
-        The rows with a label and a finite score; columns ``label`` (0 or 1), ``score``, and where known ``path``,
-        ``stratum``, ``group`` and the trivial baselines. The score is the one before post-processing where known,
-        since clamping makes ties.
+        The rows with a ground truth and a finite score; columns ``label`` (the ground truth, 0 or 1), ``score``, and
+        where known ``path``, ``stratum``, ``group`` and the trivial baselines. The score is the one before
+        post-processing where known, since clamping makes ties. The verdict, ``label`` of the file, is left out.
     """
-    score = "raw_score" if "raw_score" in table.columns else "pred_score"
+    score = "score" if "score" in table.columns else "pred_score"
+    table = table.drop(columns="label", errors="ignore")
     table = table[table["gt_label"].notna() & np.isfinite(table[score].astype(float))]
     table = table.rename(columns={"image_path": "path", "gt_label": "label", score: "score"})
     return table[[name for name in COLUMNS if name in table.columns]].astype({"label": int}).reset_index(drop=True)

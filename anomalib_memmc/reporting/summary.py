@@ -22,12 +22,12 @@ def clamped_auroc(table: pd.DataFrame) -> float | None:
         table: One row an image, as ``PredictionTable`` writes it.
 
     Returns:
-        The AUROC in [0, 1], or ``None`` if it is that of the raw scores, if those are not known, or if a class is
+        The AUROC in [0, 1], or ``None`` if it is that of the scores before, if those are not known, or if a class is
         missing.
     """
-    if "raw_score" not in table.columns:
+    if "score" not in table.columns:
         return None
-    parts = [judged(part) for part in (table, table.drop(columns="raw_score"))]
+    parts = [judged(part) for part in (table, table.drop(columns="score"))]
     if any(part["label"].nunique() < 2 for part in parts):
         return None
     raw, clamped = (float(roc_auc_score(part["label"], part["score"])) for part in parts)

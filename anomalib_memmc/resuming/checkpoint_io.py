@@ -1,10 +1,6 @@
 """Checkpoint files that are whole or not there."""
 
-import os
-import shutil
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +9,8 @@ from anomalib.engine.plugins import AnomalibCheckpointIO
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Trainer
 
-SUFFIX = ".part"
-"""Ends the name of a checkpoint that is being written. What a kill leaves of it can be deleted."""
+from anomalib_memmc.resuming.thresholds_file import remove_thresholds, write_thresholds
+from anomalib_memmc.resuming.whole_file import replaced
 
 
 class AtomicCheckpointIO(AnomalibCheckpointIO):
@@ -26,7 +22,7 @@ class AtomicCheckpointIO(AnomalibCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a checkpoint.
+        """Write a checkpoint, and beside it the thresholds that it holds.
 
         Args:
             checkpoint: What Lightning collected.
@@ -45,6 +41,17 @@ class AtomicCheckpointIO(AnomalibCheckpointIO):
         except RuntimeError as error:  # PyTorch's writer on a full disk
             msg = f"The checkpoint {path} could not be written ({error}). Is the disk full? An older file is unharmed."
             raise OSError(msg) from error
+        write_thresholds(Path(path), checkpoint)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Remove a checkpoint, and the thresholds beside it where they are its own.
+
+        Args:
+            path: The file, or a remote address.
+        """
+        super().remove_checkpoint(path)
+        if "://" not in str(path):
+            remove_thresholds(Path(path))
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Read a checkpoint.
@@ -71,34 +78,3 @@ def install(trainer: Trainer) -> None:
     present = trainer.strategy.checkpoint_io
     if type(present) in {TorchCheckpointIO, AnomalibCheckpointIO}:
         trainer.strategy.checkpoint_io = AtomicCheckpointIO(getattr(present, "extra_safe_globals", None))
-
-
-def copy_file(source: Path, target: Path) -> None:
-    """Copy a file, so that its name stands for the whole file or for none."""
-    with replaced(target) as part:
-        shutil.copyfile(source, part)
-
-
-@contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to; it takes the place of ``path`` at the end, and is removed after an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + SUFFIX)
-    try:
-        yield part
-        _flush(part)
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    with suppress(OSError):  # some file systems, and Windows, do not flush folders
-        _flush(path.parent)
-
-
-def _flush(path: Path) -> None:
-    """Have the system write a file or folder to the disk now."""
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,5 +1,7 @@
 """The command ``calibrate``: what it learns is what a validation on the same images learns."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -88,6 +90,9 @@ def test_another_place_gets_its_own_threshold(trained, calibrate, changed):
     assert learnt.normal_scores.numpy() == pytest.approx(np.sort(scores), abs=1e-6)
     assert learnt.image_threshold.item() == pytest.approx(np.sort(scores)[48], abs=1e-6)  # rank ceil(51 * 0.95) = 49
     assert learnt.promise[[0, 3]].tolist() == pytest.approx([2 / 51, 50])
+    readable = json.loads(output.with_name("new.thresholds.json").read_text())
+    assert readable["image_threshold"] == learnt.image_threshold.item()
+    assert (readable["normal_images"], readable["promised_false_alarm_rate"]) == (50, pytest.approx(2 / 51))
     old = post_processor(trained.checkpoint).image_threshold.item()
     assert f"calls {(np.array(scores) > old).sum()} of them anomalous" in printed
     assert "50 normal images read, 1 not.\n  Cannot read the image" in printed
@@ -101,8 +106,8 @@ def test_a_calibrated_checkpoint_is_tested_and_scores(trained, calibrate, change
     engine.test(MemMCMAE(**trained.arguments), datamodule=trained.datamodule, ckpt_path=output)
     (path,) = tmp_path.rglob("predictions.csv")
     table, learnt = pd.read_csv(path), post_processor(output)
-    assert table["p_value"].tolist() == p_values(table["raw_score"], learnt.normal_scores.numpy()).tolist()
-    assert (table["pred_label"] == (table["raw_score"] > learnt.image_threshold.item())).all()
+    assert table["p_value"].tolist() == p_values(table["score"], learnt.normal_scores.numpy()).tolist()
+    assert (table["label"] == (table["score"] > learnt.image_threshold.item())).all()
     arguments = ["score", str(changed), "--checkpoint", str(output), "--output", str(tmp_path / "out")]
     assert cli.main([*arguments, "--workers", "0", "--device", "cpu"]) == 0
 

@@ -49,10 +49,11 @@ def test_rows_are_those_of_a_test(trained, score, workers):
     expected = trained.predictions.assign(path=[os.path.abspath(path) for path in trained.predictions["image_path"]])
     both = expected.merge(table, on="path", suffixes=("_of_test", ""), validate="one_to_one")
     assert len(both) == 30
-    assert both["score"].to_numpy() == pytest.approx(both["raw_score"].to_numpy(), abs=1e-6)
+    for column in ("score", "spread"):
+        assert both[column].to_numpy() == pytest.approx(both[f"{column}_of_test"].to_numpy(), abs=1e-6)
     assert both["percentile"].tolist() == both["percentile_of_test"].tolist()
     assert both["p_value"].tolist() == both["p_value_of_test"].tolist()
-    assert both["label"].tolist() == both["pred_label"].tolist()
+    assert both["label"].tolist() == both["label_of_test"].tolist()
     assert table["error"].isna().all()
     assert (table["seconds"] > 0).all()
     assert table["versions"].str.contains("anomalib-memmc .*, torch .*, checkpoint [0-9a-f]{12}").all()

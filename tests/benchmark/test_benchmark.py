@@ -133,7 +133,7 @@ def test_two_models_two_seeds_and_resume(folder, started, capsys):
     predictions = Predictions(Path("out"))
     assert predictions.table["job"].unique().tolist() == started
     job = pd.read_csv("out/B-seed1/predictions.csv")
-    assert predictions.of("B-seed1")["score"].tolist() == job["raw_score"].tolist()
+    assert predictions.of("B-seed1")["score"].tolist() == job["score"].tolist()
     assert [str(Path("datasets/Phantom", path)) for path in predictions.of("A-seed0")["path"]] == job[
         "image_path"
     ].tolist()

@@ -46,9 +46,7 @@ def test_a_jobs_table_is_read_without_this_machines_folders(tmp_path):
     root = tmp_path / "data"
     paths = [str(root / "test" / name) for name in ("00000061_012.png", "00000061_015.png", "b.png")]
     table = pd.DataFrame({"image_path": paths, "group": ["00000061", "00000061", paths[2]], "gt_label": [1, 1, 0]})
-    table.assign(pred_score=[0.5, 1.0, 0.0], raw_score=[2.0, 3.0, 1.0]).to_csv(
-        tmp_path / "predictions.csv", index=False
-    )
+    table.assign(pred_score=[0.5, 1.0, 0.0], score=[2.0, 3.0, 1.0]).to_csv(tmp_path / "predictions.csv", index=False)
     read_back = read(tmp_path / "predictions.csv", root)
     assert read_back["path"].tolist() == ["test/00000061_012.png", "test/00000061_015.png", "test/b.png"]
     assert read_back["group"].tolist() == ["00000061", "00000061", "test/b.png"]

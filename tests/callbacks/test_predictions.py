@@ -10,6 +10,7 @@ from helpers.brightness import Brightness, PictureData
 from sklearn.metrics import roc_auc_score
 
 from anomalib_memmc.callbacks import PredictionTable
+from anomalib_memmc.model import NormalQuantilePostProcessor
 from anomalib_memmc.reporting.baselines import aspect_ratio, file_bytes, laplacian_median, laplacian_variance
 
 
@@ -43,21 +44,26 @@ def test_table_holds_every_test_image(tmp_path, datamodule, capsys):
         image = datamodule.test_data[index].image[None]
         resized = model.pre_processor.transform(image)
         expected = model.post_processor(model.model(resized))
-        assert table["raw_score"][index] == pytest.approx(resized.mean().item(), abs=1e-6)
+        assert table["score"][index] == pytest.approx(resized.mean().item(), abs=1e-6)
         assert table["pred_score"][index] == pytest.approx(expected.pred_score.item(), abs=1e-6)
-        assert table["pred_label"][index] == int(expected.pred_label.item())
+        assert table["label"][index] == int(expected.pred_label.item())
         assert table["mean_intensity"][index] == pytest.approx(resized.mean().item(), abs=1e-6)
         assert table["sharpness"][index] == pytest.approx(laplacian_variance(resized).item(), rel=1e-4)
         assert table["noise"][index] == pytest.approx(laplacian_median(resized).item(), rel=1e-4)
         assert table["file_bytes"][index] == file_bytes(path)
         assert table["aspect_ratio"][index] == aspect_ratio(path)
     assert list(folder.glob(".predictions*")) == []
+    assert table["threshold"].unique() == pytest.approx([model.post_processor.image_threshold.item()])
+    assert table["label"].tolist() == (table["score"] > table["threshold"]).astype(int).tolist()
+    verdict = ["score", "threshold", "label", "percentile", "p_value", "pred_score"]
+    baselines = ["mean_intensity", "sharpness", "noise", "file_bytes", "aspect_ratio"]
+    assert table.columns.tolist() == ["image_path", "stratum", "gt_label", *verdict, *baselines]
     normals = model.post_processor.normal_scores.numpy()
     assert len(normals) == 6
-    assert table["percentile"].tolist() == pytest.approx([100 * (normals < s).mean() for s in table["raw_score"]])
-    assert table["p_value"].tolist() == pytest.approx([(1 + (normals >= s).sum()) / 7 for s in table["raw_score"]])
+    assert table["percentile"].tolist() == pytest.approx([100 * (normals < s).mean() for s in table["score"]])
+    assert table["p_value"].tolist() == pytest.approx([(1 + (normals >= s).sum()) / 7 for s in table["score"]])
     printed = capsys.readouterr().out
-    alarms = int((table["pred_label"] * (1 - table["gt_label"])).sum())
+    alarms = int((table["label"] * (1 - table["gt_label"])).sum())
     assert f"False alarms: {alarms} of 4 normal images" in printed
     assert "the threshold promises 14.3%" in " ".join(printed.split())  # 1 / 7: six normals are too few for 5 %
     assert "AUROC" in printed
@@ -65,24 +71,49 @@ def test_table_holds_every_test_image(tmp_path, datamodule, capsys):
     assert f"{roc_auc_score(table['gt_label'], table['pred_score']):.3f}" in printed
 
 
-def test_a_host_that_clamps_is_judged_by_raw_scores(tmp_path, datamodule, capsys):
+def test_a_host_that_clamps_is_judged_by_the_scores_before(tmp_path, datamodule, capsys):
     model = Brightness(post_processor=PostProcessor())
     _, folder = run(tmp_path, datamodule, PredictionTable(baselines=False), model=model)
     table = pd.read_csv(folder / "predictions.csv")
     assert (table["pred_score"] == 1).sum() > 1
-    assert table["raw_score"].is_unique
-    assert "sharpness" not in table.columns
+    assert table["score"].is_unique
+    assert table["label"].tolist() == (table["score"] > table["threshold"]).astype(int).tolist()
+    assert 0 < table["label"].sum() < len(table)
+    assert table.columns.tolist()[2:] == ["gt_label", "score", "threshold", "label", "pred_score"]
 
 
-def test_behind_the_post_processor_there_is_no_raw_score(tmp_path, datamodule):
+def test_behind_the_post_processor_only_the_normalised_score_is_known(tmp_path, datamodule):
     class Own(Brightness):
         def configure_callbacks(self):
             return [*super().configure_callbacks(), PredictionTable()]
 
     _, folder = run(tmp_path, datamodule, model=Own())
     table = pd.read_csv(folder / "predictions.csv")
-    assert "raw_score" not in table.columns
+    assert table.columns.tolist()[2:5] == ["gt_label", "label", "pred_score"]
     assert table["pred_score"].between(0, 1).all()
+
+
+@pytest.mark.parametrize("post_processor", [PostProcessor, NormalQuantilePostProcessor])
+def test_without_a_validation_there_is_no_verdict(tmp_path, datamodule, post_processor):
+    """anomalib would compare the raw scores with 0.5."""
+    model = Brightness(post_processor=post_processor())
+    _, folder = run(tmp_path, datamodule, PredictionTable(), model=model, fit=False)
+    table = pd.read_csv(folder / "predictions.csv")
+    assert table[["threshold", "label"]].isna().all(axis=None)
+    assert table["score"].notna().all()
+
+
+def test_a_model_that_labels_by_itself_has_no_threshold(tmp_path, datamodule):
+    class Own(Brightness):
+        def test_step(self, batch, batch_idx):
+            batch = self.validation_step(batch, batch_idx)
+            batch.pred_label = batch.pred_score < 0.3
+            return batch
+
+    _, folder = run(tmp_path, datamodule, PredictionTable(), model=Own())
+    table = pd.read_csv(folder / "predictions.csv")
+    assert table["label"].tolist() == (table["score"] < 0.3).astype(int).tolist()
+    assert table["threshold"].isna().all()
 
 
 def test_groups_are_noted_where_they_say_something(tmp_path, picture_parts):

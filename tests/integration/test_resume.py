@@ -1,5 +1,6 @@
 """A run survives: resumed it is the uninterrupted one bit for bit, it ends whole, it is never extended by mistake."""
 
+import json
 import random
 import shutil
 
@@ -104,11 +105,14 @@ def test_a_run_without_a_validation_ends_with_weights_thresholds_and_a_fitted_sc
 ):
     model = MemMCMAE(**TINY_MEMMC, seed=0, scorer=MahalanobisScorer(**FOUR_MASKS))
     fit(phantom(folder), tmp_path, callbacks=callbacks, model=model, **trainer)
-    (path,) = weights(tmp_path).iterdir()
-    assert path.name == "model.ckpt"
-    saved = MemMCMAE.load_from_checkpoint(path)
+    assert sorted(path.name for path in weights(tmp_path).iterdir()) == ["model.ckpt", "thresholds.json"]
+    saved = MemMCMAE.load_from_checkpoint(weights(tmp_path) / "model.ckpt")
     assert saved.model.scorer.is_fitted
     assert torch.isfinite(saved.post_processor.image_threshold)
+    readable = json.loads((weights(tmp_path) / "thresholds.json").read_text())
+    assert readable["image_threshold"] == saved.post_processor.image_threshold.item()
+    assert readable["promised_false_alarm_rate"] == saved.post_processor.promise[0].item()
+    assert (readable["checkpoint"], readable["global_step"]) == ("model.ckpt", model.trainer.global_step)
     assert_equal(saved, model)
 
 
@@ -151,6 +155,8 @@ def test_latest_leads_to_weights(folder, tmp_path):
     interrupted(folder, tmp_path, 3, ckpt_path=last)
     assert latest.resolve().name == "v2"
     assert (latest / "weights" / "lightning" / "last.ckpt").is_file()
+    copied = json.loads((latest / "weights" / "lightning" / "thresholds.json").read_text())
+    assert (copied["checkpoint"], copied["image_threshold"]) == ("last.ckpt", None)  # before the first validation
 
 
 def test_a_checkpoint_within_an_accumulated_step_is_refused(folder, tmp_path):

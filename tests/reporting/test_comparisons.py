@@ -44,15 +44,17 @@ def test_trivial_baselines_come_with_what_is_left_of_the_score(table):
 
 
 def test_judged_has_the_names_of_the_results(table):
-    table = table.assign(image_path="a", group="b", raw_score=2 * table["pred_score"], pred_label=1)
+    verdict = 1 - table["gt_label"].astype("Int64")  # never taken for the truth
+    table = table.assign(image_path="a", group="b", score=2 * table["pred_score"], label=verdict)
     names = ["path", "label", "stratum", "group", "score", "mean_intensity", "file_bytes", "aspect_ratio"]
     assert judged(table).columns.tolist() == names
-    assert judged(table)["score"].tolist() == table["raw_score"].tolist()
+    assert judged(table)["score"].tolist() == table["score"].tolist()
     assert judged(table)["label"].dtype == int
+    assert judged(table)["label"].tolist() == table["gt_label"].dropna().astype(int).tolist()
 
 
-def test_raw_scores_are_preferred(table):
-    table["raw_score"] = table["pred_score"]
+def test_scores_before_post_processing_are_preferred(table):
+    table["score"] = table["pred_score"]
     table["pred_score"] = table["pred_score"].clip(upper=0.2)
     assert compare(judged(table))[0].auroc == compare(judged(table.drop(columns="pred_score")))[0].auroc
 

@@ -22,7 +22,7 @@ def printed(table, **options):
 
 
 def test_lost_order_is_reported(table):
-    table["raw_score"] = table["pred_score"]
+    table["score"] = table["pred_score"]
     assert clamped_auroc(table) is None
     table["pred_score"] = table["pred_score"].clip(upper=0.2)
     assert clamped_auroc(table) == pytest.approx(roc_auc_score(table["gt_label"].astype(int), table["pred_score"]))

@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from anomalib_memmc.resuming import AtomicCheckpointIO, checkpoint_io
+from anomalib_memmc.resuming import AtomicCheckpointIO, checkpoint_io, whole_file
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_a_file_is_replaced_beside_its_place(old, monkeypatch):
         seen.append((os.path.dirname(source), saved_step(source), saved_step(target)))
         os.rename(source, target)
 
-    monkeypatch.setattr(checkpoint_io.os, "replace", replace)
+    monkeypatch.setattr(whole_file.os, "replace", replace)
     AtomicCheckpointIO().save_checkpoint({"step": 2}, old)
     assert seen == [(str(old.parent), 2, 1)]
     assert saved_step(old) == 2
