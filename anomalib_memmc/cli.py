@@ -28,6 +28,7 @@ from anomalib_memmc.memory.command import main as memory
 from anomalib_memmc.model import MemMCMAE
 from anomalib_memmc.model.checkpoint_file import require_checkpoint
 from anomalib_memmc.register import register
+from anomalib_memmc.reporting.report.command import main as report
 from anomalib_memmc.usage import main_line
 
 TRACEBACK_VARIABLE = "MEMMC_TRACEBACK"
@@ -40,6 +41,7 @@ COMMANDS = {
     "figures": figures,
     "inspect": inspect,
     "memory": memory,
+    "report": report,
     "score": score,
     "shift-test": shift_test,
 }
@@ -53,6 +55,7 @@ Commands of anomalib-memmc (each has its own --help); below them those of anomal
   figures      Draw a finished benchmark.
   inspect      Measure what memory and encoder levels do in a checkpoint, and what is lost without them.
   memory       Print what a training step takes on a GPU, without one.
+  report       Write what a test found as one HTML file; of several runs, a comparison.
   score        Score every image of an archive, a row each, and go on after a stop.
   shift-test   Test a checkpoint under harmless changes of acquisition.
 """

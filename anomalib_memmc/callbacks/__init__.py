@@ -11,6 +11,7 @@ from anomalib_memmc.callbacks.one_folder import OneFolder
 from anomalib_memmc.callbacks.predictions import PredictionTable
 from anomalib_memmc.callbacks.reconstructions import ReconstructionPictures
 from anomalib_memmc.callbacks.require_finite import RequireFinite
+from anomalib_memmc.callbacks.run_report import RunReport
 from anomalib_memmc.callbacks.same_schedule import SameSchedule
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "PredictionTable",
     "ReconstructionPictures",
     "RequireFinite",
+    "RunReport",
     "SameSchedule",
 ]

@@ -1,5 +1,6 @@
 """What a share, a curve or a mean of a sample may be beyond the sample: 95 % intervals (not in the paper)."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,8 +9,10 @@ from scipy.stats import binomtest
 from sklearn.metrics import auc
 
 RESAMPLES = 1000
-GRID = np.linspace(0, 1, 101)
-"""Where bands of curves are computed: false-alarm rates, or sensitivities."""
+RATES = np.linspace(0, 1, 101)
+"""False-alarm rates at which the band of an ROC curve is computed."""
+SENSITIVITIES = RATES[1:]
+"""Sensitivities of a precision-recall curve; at 0 there is no precision."""
 _LEVELS = (2.5, 97.5)
 _ROUNDING = 1e-9
 
@@ -90,7 +93,7 @@ def mean_interval(values: ArrayLike, seed: int = 0) -> Interval:
     array = np.asarray(values, dtype=np.float64)
     generator = np.random.default_rng(seed)
     means = [generator.choice(array, len(array)).mean() for _ in range(RESAMPLES)]
-    return Interval(float(array.mean()), *map(float, np.percentile(means, _LEVELS)))
+    return _interval(float(array.mean()), means)
 
 
 def discrimination(
@@ -122,9 +125,21 @@ def discrimination(
     own = _rates(np.ones(len(order)), classes, ends)
     drawn = [_rates(_draw(units, classes, generator), classes, ends) for _ in range(RESAMPLES)]
     return Discrimination(
-        *(Interval(own[i], *map(float, np.percentile([each[i] for each in drawn], _LEVELS))) for i in (0, 1)),
-        *(Band(GRID, own[i], *np.percentile([each[i] for each in drawn], _LEVELS, axis=0)) for i in (2, 3)),
+        _interval(own.auroc, [each.auroc for each in drawn]),
+        _interval(own.average_precision, [each.average_precision for each in drawn]),
+        _band(RATES, own.roc, [each.roc for each in drawn]),
+        _band(SENSITIVITIES, own.precision_recall, [each.precision_recall for each in drawn]),
     )
+
+
+def _interval(value: float, drawn: Sequence[float]) -> Interval:
+    low, high = np.percentile(drawn, _LEVELS)
+    return Interval(value, float(low), float(high))
+
+
+def _band(x: Array, y: Array, drawn: Sequence[Array]) -> Band:
+    low, high = np.percentile(drawn, _LEVELS, axis=0)
+    return Band(x, y, low, high)
 
 
 def _units(is_anomalous: NDArray[np.bool_], groups: ArrayLike | None) -> NDArray[np.intp]:
@@ -144,15 +159,23 @@ def _draw(units: NDArray[np.intp], classes: NDArray[np.bool_], generator: np.ran
     return counts[units]
 
 
-def _rates(weights: Array, classes: NDArray[np.bool_], ends: NDArray[np.intp]) -> tuple[float, float, Array, Array]:
-    """AUROC, average precision, and both curves on the grid, of weighted images in falling order of their scores."""
+class _Sample(NamedTuple):
+    """What one sample of images gives: the curves on their grids."""
+
+    auroc: float
+    average_precision: float
+    roc: Array
+    precision_recall: Array
+
+
+def _rates(weights: Array, classes: NDArray[np.bool_], ends: NDArray[np.intp]) -> _Sample:
+    """Curves of weighted images (N,) in falling order of their scores, each of which ends at one of ``ends``."""
     hits = np.cumsum(weights * classes)[ends]
     alarms = np.cumsum(weights * ~classes)[ends]
     sensitivity = np.append(0, hits / hits[-1])
     false_alarms = np.append(0, alarms / alarms[-1])
     precision = hits / np.maximum(hits + alarms, 1)
-    auroc = auc(false_alarms, sensitivity)
-    average = float((np.diff(sensitivity) * precision).sum())
-    roc = sensitivity[np.searchsorted(false_alarms, GRID + _ROUNDING, side="right") - 1]
-    first = np.minimum(np.searchsorted(sensitivity[1:], GRID - _ROUNDING), len(precision) - 1)
-    return float(auroc), average, roc, precision[first]
+    roc = sensitivity[np.searchsorted(false_alarms, RATES + _ROUNDING, side="right") - 1]
+    first = np.minimum(np.searchsorted(sensitivity[1:], SENSITIVITIES - _ROUNDING), len(precision) - 1)
+    average_precision = float((np.diff(sensitivity) * precision).sum())
+    return _Sample(float(auc(false_alarms, sensitivity)), average_precision, roc, precision[first])

@@ -33,6 +33,7 @@ from anomalib_memmc.callbacks import (
     PredictionTable,
     ReconstructionPictures,
     RequireFinite,
+    RunReport,
     SameSchedule,
 )
 from anomalib_memmc.configurable import build, plain
@@ -83,6 +84,7 @@ class MemMCMAE(AnomalibModule):
         seed: Seed of the initial weights and, from the start of training, of batches and masks. None leaves the random
             state alone.
         picture_every: Save pictures of reconstructions every so many epochs of training, and in a test; 0 = off.
+        report: Write ``report.html`` after a test; see ``RunReport``.
         checkpoint_minutes: Minutes between two checkpoints to resume from, ``last.ckpt``; see ``KeepCheckpoints``.
         pre_processor: Pre-processor or True for resizing to ``image_size``.
         post_processor: Post-processor or True for thresholds from normal images (``NormalQuantilePostProcessor``).
@@ -108,6 +110,7 @@ class MemMCMAE(AnomalibModule):
         warmup_epochs: float = 5,
         seed: int | None = None,
         picture_every: int = 0,
+        report: bool = True,
         checkpoint_minutes: float = 10,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
@@ -145,6 +148,7 @@ class MemMCMAE(AnomalibModule):
         self.warmup_epochs = warmup_epochs
         self.seed = seed
         self.picture_every = picture_every
+        self.report = report
         self._keep_checkpoints = KeepCheckpoints(checkpoint_minutes)
         self._image_mean = ImageMean()
         self._save_arguments()
@@ -285,6 +289,8 @@ class MemMCMAE(AnomalibModule):
         callbacks = [*before, *cast(Sequence[Callback], super().configure_callbacks()), FitFeatureTarget(), FitScorer()]
         if self.picture_every:
             callbacks.append(ReconstructionPictures(every_n_epochs=self.picture_every))
+        if self.report:
+            callbacks.append(RunReport())
         # random states and saving last: they see what the others did
         return [*callbacks, SameSchedule(), FinalValidation(), ExactResume(self.seed), self._keep_checkpoints]
 

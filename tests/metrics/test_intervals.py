@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import bootstrap
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
-from anomalib_memmc.metrics.intervals import GRID, discrimination, mean_interval, wilson
+from anomalib_memmc.metrics.intervals import RATES, SENSITIVITIES, discrimination, mean_interval, wilson
 
 
 def sample(anomalous=60, normal=80, ties=False):
@@ -36,10 +36,10 @@ def test_curves_are_those_of_scikit_learn(ties):
     assert found.auroc.value == pytest.approx(roc_auc_score(labels, scores))
     assert found.average_precision.value == pytest.approx(average_precision_score(labels, scores))
     false_alarms, sensitivity, _ = roc_curve(labels, scores, drop_intermediate=False)
-    expected = [sensitivity[false_alarms <= rate + 1e-9].max() for rate in GRID]
+    expected = [sensitivity[false_alarms <= rate + 1e-9].max() for rate in RATES]
     np.testing.assert_allclose(found.roc.y, expected)
     precision, recall, _ = precision_recall_curve(labels, scores)  # from the lowest threshold up
-    expected = [precision[:-1][recall[:-1] >= rate - 1e-9][-1] for rate in GRID]
+    expected = [precision[:-1][recall[:-1] >= rate - 1e-9][-1] for rate in SENSITIVITIES]
     np.testing.assert_allclose(found.precision_recall.y, expected)
 
 

@@ -1,0 +1,118 @@
+"""The tables of a report, each a list of rows of texts."""
+
+from typing import Any
+
+from anomalib_memmc.metrics.operating_points import OperatingPoint
+from anomalib_memmc.reporting.baselines import NAMES
+from anomalib_memmc.reporting.report.findings import Findings
+from anomalib_memmc.reporting.report.words import number_interval, percent, percent_interval, score_text
+from anomalib_memmc.reporting.summary import DIRECTIONS, estimate
+
+PART_NAMES = {"train": "training", "val": "validation", "test": "test"}
+LOCALISERS = {
+    "learnt": ("the model's map", "the learnt one"),
+    "best": ("the model's map", "best for these images"),
+    "brightness": ("brightness of the image", "best for these images"),
+    "centre": ("nearness to the centre", "best for these images"),
+}
+OPTIONAL = {"masks": "with a mask", "groups": "patients or groups"}
+NONE = "none"
+
+
+def parts(data: dict[str, Any] | None) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows of the images of each part, by class; with masks and groups where there are any."""
+    rows = data["parts"] if data else []
+    heads = {"part": "part", "normal": "normal", "anomalous": "anomalous"}
+    heads |= {name: text for name, text in OPTIONAL.items() if any(row[name] for row in rows)}
+
+    def cell(name: str, value: Any) -> str:
+        if name == "part":
+            return PART_NAMES.get(value, value)
+        return "not grouped" if value is None else f"{value:,}"
+
+    return list(heads.values()), [[cell(name, row[name]) for name in heads] for row in rows]
+
+
+def strata(found: Findings) -> list[list[str]]:
+    """Images of each stratum of the test, and what was called anomalous."""
+    rows = []
+    for each in found.strata:
+        point = each.point
+        alarms = _share(point.alarms, point.false_alarm_rate) if point else "not judged"
+        hits = _share(point.found, point.sensitivity) if point else "not judged"
+        rows.append([each.name, str(each.normal), alarms, str(each.anomalous), hits])
+    return rows
+
+
+def points(found: Findings) -> list[list[str]]:
+    """Operating points."""
+    learnt = [_point("what was learnt", found.learnt)] if found.learnt else []
+    return [*learnt, *(_point(f"specificity {percent(share)}", point) for share, point in found.points.items())]
+
+
+def trivial(found: Findings) -> list[list[str]]:
+    """Trivial baselines, and what is left of the score without them."""
+    rows = found.comparisons[0].trivial if found.comparisons else ()
+    return [
+        [
+            NAMES[each.column],
+            f"{each.auroc:.3f}",
+            DIRECTIONS[each.higher],
+            estimate(each.matched) if each.separates else "not needed",
+            str(each.matched.pairs) if each.separates else "",
+        ]
+        for each in rows
+    ]
+
+
+def by_stratum(found: Findings) -> list[list[str]]:
+    """AUROC of every comparison that the strata allow."""
+    return [
+        [
+            f"{each.anomalous} ({each.num_anomalous})",
+            f"{each.normal} ({each.num_normal})",
+            f"{each.auroc:.3f}",
+            f"{each.average_precision:.3f}",
+            f"{each.trivial[0].auroc:.3f} {NAMES[each.trivial[0].column]}" if each.trivial else "not measured",
+        ]
+        for each in found.comparisons
+    ]
+
+
+def localisers(found: Findings) -> list[list[str]]:
+    """IoU of the model's maps beside trivial ones."""
+    return [[*LOCALISERS[name], number_interval(value)] for name, value in found.localisation.items()]
+
+
+def rates(found: Findings, thresholds: dict[str, Any] | None) -> list[list[str]]:
+    """False alarms at several rates."""
+    rows = []
+    for each in found.rates:
+        row = [percent(each.asked), "not to be had", "", ""]
+        if each.promised and thresholds:
+            measured = f"{each.alarms} of {found.normal} ({percent(each.alarms / found.normal)})"
+            row[1:] = [percent(each.promised), measured, f"{each.low} to {each.high}"]
+        rows.append(row)
+    return rows
+
+
+def metrics(test: dict[str, Any] | None) -> list[list[str]]:
+    """All metrics that the test logged."""
+    values = test["metrics"] if test else {}
+    return [[name, "not defined here" if value is None else f"{value:.4f}"] for name, value in values.items()]
+
+
+def _point(name: str, point: OperatingPoint) -> list[str]:
+    sensitivity, specificity = point.sensitivity, point.specificity
+    return [
+        name,
+        "not known" if point.threshold != point.threshold else score_text(point.threshold),
+        percent_interval(sensitivity) if sensitivity else NONE,
+        f"{point.found} of {point.anomalous}" if point.anomalous else NONE,
+        percent_interval(specificity) if specificity else NONE,
+        f"{point.alarms} of {point.normal}" if point.normal else NONE,
+    ]
+
+
+def _share(count: int, share: Any) -> str:
+    return NONE if share is None else f"{count}: {percent_interval(share)}"
