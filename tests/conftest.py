@@ -2,17 +2,23 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from anomalib.engine import Engine
 from helpers.brightness import PictureData
-from helpers.images import CLASSES, TEST_LINES, TRAIN_LINES, save_frame, save_mask
-from helpers.models import build_model
+from helpers.images import CLASSES, TEST_LINES, TINY_PHANTOM, TRAIN_LINES, save_frame, save_mask
+from helpers.models import FOUR_MASKS, TINY_MEMMC, build_model
 from PIL import Image
 
+from anomalib_memmc import MemMCMAE, Phantom
+from anomalib_memmc.scoring import MahalanobisScorer
+
 REPO = Path(__file__).resolve().parents[1]
+ARCHIVE = {**TINY_PHANTOM, "num_train": 60, "num_val_normal": 24, "num_test_normal": 20, "num_test_anomalous": 10}
 
 
 @pytest.fixture
@@ -100,3 +106,24 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real images: {folder} does not exist (set MEMMC_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A tiny trained model: its checkpoint, its arguments, the data module, and the predictions of a test."""
+    folder = tmp_path_factory.mktemp("archive")
+    datamodule = Phantom(root=folder / "images", **ARCHIVE)
+    arguments = {**TINY_MEMMC, "seed": 0}
+    model = MemMCMAE(**arguments, scorer=MahalanobisScorer(**FOUR_MASKS))
+    engine = Engine(
+        default_root_dir=folder, max_epochs=1, devices=1, accelerator="cpu", logger=False, enable_progress_bar=False
+    )
+    engine.train(model, datamodule=datamodule)
+    (predictions,) = folder.rglob("predictions.csv")
+    return SimpleNamespace(
+        checkpoint=Path(engine.trainer.checkpoint_callback.best_model_path),
+        arguments=arguments,
+        datamodule=datamodule,
+        folder=datamodule.folder,
+        predictions=pd.read_csv(predictions),
+    )

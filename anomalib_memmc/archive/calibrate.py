@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anomalib_memmc.archive.calibration import Calibration, NormalFiles, calibrate, save_calibrated
-from anomalib_memmc.archive.detector import Detector
-from anomalib_memmc.archive.inputs import find_images
-from anomalib_memmc.archive.options import add_checkpoint, add_effort
+from anomalib_memmc.detection.detector import Detector
+from anomalib_memmc.detection.inputs import find_images
+from anomalib_memmc.detection.options import add_checkpoint, add_effort
 
 _ERRORS_SHOWN = 3
 

@@ -10,11 +10,11 @@ from anomalib.utils.serialization import anomalib_safe_globals
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anomalib_memmc.archive.detector import Detector, as_batch
 from anomalib_memmc.archive.drift import Comparison, compare
-from anomalib_memmc.archive.images import read_batches
-from anomalib_memmc.archive.paths import Paths
 from anomalib_memmc.data.io import DatasetError
+from anomalib_memmc.detection.detector import Detector, as_batch
+from anomalib_memmc.detection.images import read_batches
+from anomalib_memmc.detection.paths import Paths
 from anomalib_memmc.metrics.conformal import fewest_normals
 from anomalib_memmc.model.thresholds import thresholds_of
 from anomalib_memmc.resuming.thresholds_file import THRESHOLDS, write_thresholds

@@ -9,11 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from anomalib_memmc.archive.detector import Detector
-from anomalib_memmc.archive.paths import Paths
 from anomalib_memmc.archive.rows import as_rows
 from anomalib_memmc.archive.run import digest, made_with
 from anomalib_memmc.archive.verdict import Judge
+from anomalib_memmc.detection.detector import Detector
+from anomalib_memmc.detection.paths import Paths
 
 CPUS_EACH = 0.5
 """What a worker reserves: half of the machines can be lost, and those that are left have room for its work."""

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from anomalib_memmc.archive.detector import Result
 from anomalib_memmc.archive.table import SCHEMA
 from anomalib_memmc.archive.verdict import Judge
 from anomalib_memmc.data.io.text import printable
+from anomalib_memmc.detection.result import Result
 
 MAPS = "maps"
 PNG = "png"

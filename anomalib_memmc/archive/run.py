@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 
 import anomalib_memmc
-from anomalib_memmc.archive.detector import Detector
-from anomalib_memmc.archive.paths import Paths
 from anomalib_memmc.archive.rows import as_rows
 from anomalib_memmc.archive.verdict import Judge
+from anomalib_memmc.detection.detector import Detector
+from anomalib_memmc.detection.paths import Paths
 
 _LIBRARIES = ("anomalib", "torch")
 _AT_ONCE = 2**20

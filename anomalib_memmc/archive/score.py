@@ -10,15 +10,15 @@ import pyarrow.compute as pc
 from tqdm import tqdm
 
 from anomalib_memmc.archive.cluster import require_ray, score_on_cluster
-from anomalib_memmc.archive.detector import Detector
 from anomalib_memmc.archive.drift import announcement, compare
-from anomalib_memmc.archive.inputs import find_images
-from anomalib_memmc.archive.options import add_checkpoint, add_effort
-from anomalib_memmc.archive.paths import Paths
 from anomalib_memmc.archive.rows import save_maps
 from anomalib_memmc.archive.run import digest, made_with, score_here
 from anomalib_memmc.archive.table import ScoreTable
 from anomalib_memmc.archive.verdict import Judge
+from anomalib_memmc.detection.detector import Detector
+from anomalib_memmc.detection.inputs import find_images
+from anomalib_memmc.detection.options import add_checkpoint, add_effort
+from anomalib_memmc.detection.paths import Paths
 
 _ERRORS_SHOWN = 3
 

@@ -135,7 +135,7 @@ class PredictionTable(Callback):
         if self._pending is None:
             return
         (batch, raw, loader), self._pending = self._pending, None
-        scores, spread = _scores(batch), getattr(batch, "score_std", None)
+        scores, spread = _scores(batch), getattr(getattr(batch, "scores", None), "score_std", None)
         if scores is None:
             return
         columns: dict[str, Any] = {

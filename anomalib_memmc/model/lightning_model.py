@@ -14,7 +14,7 @@ from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
-from anomalib.visualization import ImageVisualizer, Visualizer
+from anomalib.visualization import Visualizer
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor
@@ -56,7 +56,7 @@ from anomalib_memmc.model.pretrained import WeightReport, load_mae_weights
 from anomalib_memmc.model.thresholds import thresholds_of
 from anomalib_memmc.model.tissue import post_process
 from anomalib_memmc.model.torch_model import MemMCMAEModel
-from anomalib_memmc.reporting.visualizer import RegionVisualizer
+from anomalib_memmc.reporting.case_visualizer import CaseVisualizer
 from anomalib_memmc.resuming.thresholds_file import THRESHOLDS
 from anomalib_memmc.scoring.base import Scorer
 
@@ -255,7 +255,7 @@ class MemMCMAE(AnomalibModule):
             **kwargs: Unused.
 
         Returns:
-            The batch with ``pred_score`` and ``anomaly_map``, and with ``score_std``, for which anomalib has no field.
+            The batch with ``pred_score`` and ``anomaly_map``, and ``scores``, as they were before post-processing.
 
         Raises:
             RuntimeError: If the memory does not suffice.
@@ -263,7 +263,7 @@ class MemMCMAE(AnomalibModule):
         del args, kwargs
         with advice(SCORING):
             scores = self.model.score(cast(Tensor, batch.image))
-        cast(Any, batch).score_std = scores.score_std
+        cast(Any, batch).scores = scores
         return batch.update(pred_score=scores.pred_score, anomaly_map=scores.anomaly_map)
 
     test_step = predict_step = validation_step
@@ -350,6 +350,6 @@ class MemMCMAE(AnomalibModule):
         return default_evaluator()
 
     @classmethod
-    def configure_visualizer(cls) -> ImageVisualizer:
-        """Input, ground truth, and the map and the predicted mask over the input, as the data module cuts it."""
-        return RegionVisualizer()
+    def configure_visualizer(cls) -> Visualizer:  # type: ignore[override]
+        """The case picture: image, what is marked on it, reconstruction and map, with score and verdict in words."""
+        return CaseVisualizer()

@@ -1,6 +1,7 @@
 """One picture of several reconstructions: input, masked input, reconstruction, anomaly map, ground truth."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,14 +57,65 @@ def paste_hidden(images: Tensor, predicted: Tensor, masks: Tensor) -> Tensor:
     Raises:
         ValueError: If N square patches do not tile the images.
     """
-    height, width = images.shape[-2:]
-    side = round((height * width / masks.shape[1]) ** 0.5)
-    if side < 1 or height % side or width % side or (height // side) * (width // side) != masks.shape[1]:
-        msg = f"{masks.shape[1]} square patches do not tile an image of {height} x {width} pixels."
-        raise ValueError(msg)
-    hidden = masks.view(len(masks), 1, height // side, width // side)
-    hidden = hidden.repeat_interleave(side, dim=2).repeat_interleave(side, dim=3)
+    hidden = hidden_pixels(masks[:, None], *images.shape[-2:])[:, 0]
     return torch.where(hidden, predicted.to(images.dtype), images)
+
+
+def mean_prediction(images: Tensor, predicted: Tensor, masks: Tensor) -> Tensor:
+    """What a model makes of whole images: each pixel as predicted on average where it was hidden.
+
+    Args:
+        images: (B, C, H, W); a pixel that no mask hides is taken from here.
+        predicted: (B, M, C', H, W), every patch as predicted under each of M masks; C' may be 1.
+        masks: (B, M, N), bool, ``True`` where a patch is hidden; N square patches in rows from the upper left.
+
+    Returns:
+        (B, C, H, W).
+
+    Raises:
+        ValueError: If N square patches do not tile the images.
+    """
+    hidden = hidden_pixels(masks, *images.shape[-2:]).to(predicted.dtype)
+    times = hidden.sum(dim=1)
+    mean = (predicted * hidden).sum(dim=1) / times.clamp(min=1)
+    return torch.where(times > 0, mean.to(images.dtype), images)
+
+
+def reconstruction_of(model: Any, image: Tensor) -> Tensor:
+    """What a masked autoencoder makes of an image under all its masks.
+
+    Args:
+        model: Its ``reconstruct(images)`` returns ``pixels`` (B, M, C, H, W) and ``masks`` (B, M, N).
+        image: (C, H, W), as the model takes it.
+
+    Returns:
+        (C, H, W), as :func:`mean_prediction` gives it.
+    """
+    result = model.reconstruct(image[None])
+    return mean_prediction(image[None], result.pixels, result.masks)[0]
+
+
+def hidden_pixels(masks: Tensor, height: int, width: int) -> Tensor:
+    """Masks of patches as masks of pixels.
+
+    Args:
+        masks: (B, M, N), bool; N square patches in rows from the upper left.
+        height: Height of the images in pixels.
+        width: Their width.
+
+    Returns:
+        (B, M, 1, H, W), bool.
+
+    Raises:
+        ValueError: If N square patches do not tile the images.
+    """
+    count = masks.shape[-1]
+    side = round((height * width / count) ** 0.5)
+    if side < 1 or height % side or width % side or (height // side) * (width // side) != count:
+        msg = f"{count} square patches do not tile an image of {height} x {width} pixels."
+        raise ValueError(msg)
+    grid = masks.view(*masks.shape[:2], 1, height // side, width // side)
+    return grid.repeat_interleave(side, dim=-2).repeat_interleave(side, dim=-1)
 
 
 def draw_reconstructions(rows: list[ReconstructionRow], title: str = "", threshold: float | None = None) -> Figure:

@@ -31,7 +31,7 @@ class RegionVisualizer(ImageVisualizer):
         del pl_module, outputs, batch_idx
         if self.output_dir is None:
             self.output_dir = Path(trainer.default_root_dir) / "images"
-        read = getattr(_dataset(trainer, dataloader_idx), "read", None)
+        read = getattr(dataset_of(trainer, dataloader_idx), "read", None)
         datamodule = getattr(trainer, "datamodule", None)
         for item in batch:
             path = item.image_path
@@ -44,8 +44,13 @@ class RegionVisualizer(ImageVisualizer):
                 picture.save(file)
 
 
-def _dataset(trainer: Any, index: int) -> Any:
-    """The data set that a batch of a test or of a prediction is from; ``None`` if it cannot be told."""
+def dataset_of(trainer: Any, index: int) -> Any:
+    """The data set that a batch of a test or of a prediction is from; ``None`` if it cannot be told.
+
+    Args:
+        trainer: The trainer of the test or the prediction.
+        index: Number of the loader.
+    """
     loaders = trainer.predict_dataloaders if trainer.predicting else trainer.test_dataloaders
     loader = loaders[index] if isinstance(loaders, list | tuple) else loaders
     return getattr(loader, "dataset", None)

@@ -14,8 +14,8 @@ from anomalib_memmc import MemMCMAE, cli
 from anomalib_memmc.archive.calibrate import as_text
 from anomalib_memmc.archive.calibration import NormalFiles, held_out
 from anomalib_memmc.archive.calibration import calibrate as learn
-from anomalib_memmc.archive.detector import Detector
-from anomalib_memmc.archive.paths import Paths
+from anomalib_memmc.detection.detector import Detector
+from anomalib_memmc.detection.paths import Paths
 from anomalib_memmc.metrics.conformal import p_values
 from anomalib_memmc.scoring import ReconstructionScorer
 

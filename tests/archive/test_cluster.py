@@ -11,11 +11,11 @@ import pytest
 
 from anomalib_memmc import cli
 from anomalib_memmc.archive.cluster import Worker, _blocks, last_error, score_on_cluster
-from anomalib_memmc.archive.detector import Detector
-from anomalib_memmc.archive.inputs import find_images
-from anomalib_memmc.archive.paths import Paths
 from anomalib_memmc.archive.run import digest, score_here
 from anomalib_memmc.archive.verdict import Judge
+from anomalib_memmc.detection.detector import Detector
+from anomalib_memmc.detection.inputs import find_images
+from anomalib_memmc.detection.paths import Paths
 
 SOON = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
 

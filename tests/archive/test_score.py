@@ -15,10 +15,10 @@ from lightning import Trainer
 from PIL import Image
 
 from anomalib_memmc import MemMCMAE, cli
-from anomalib_memmc.archive.detector import Detector
-from anomalib_memmc.archive.paths import Paths
 from anomalib_memmc.archive.rows import as_png
 from anomalib_memmc.data import read_image
+from anomalib_memmc.detection.detector import Detector
+from anomalib_memmc.detection.paths import Paths
 from anomalib_memmc.scoring import ReconstructionScorer, TokenScorer
 
 

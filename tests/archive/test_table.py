@@ -4,8 +4,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from anomalib_memmc.archive.paths import Paths
 from anomalib_memmc.archive.table import SCHEMA, ScoreTable
+from anomalib_memmc.detection.paths import Paths
 
 SETTINGS = {"checkpoint": "abc", "false_alarm_rate": 0.05, "maps": False}
 

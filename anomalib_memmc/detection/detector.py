@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
@@ -12,34 +12,15 @@ from anomalib.data import ImageBatch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anomalib_memmc.archive.images import ImageReader, Read, read_batches
-from anomalib_memmc.archive.paths import Paths
+from anomalib_memmc.data.io import ImageReadError
+from anomalib_memmc.detection.images import ImageReader, Read, read_batches
+from anomalib_memmc.detection.paths import Paths
+from anomalib_memmc.detection.result import Result, Verdicts
 from anomalib_memmc.memory.advice import SCORING, advice
 from anomalib_memmc.model import MemMCMAE, NormalQuantilePostProcessor
 from anomalib_memmc.model.torch_file import require_file
+from anomalib_memmc.reporting.pictures import reconstruction_of
 from anomalib_memmc.scoring import Scores
-
-
-class Result(NamedTuple):
-    """What a detector says of one image file.
-
-    Attributes:
-        path: The file.
-        score: Score before post-processing, as ``score`` of ``predictions.csv``; None where there was an error.
-        spread: Standard deviation over the scorer's masks of the mean error of the hidden pixels, in the unit of the
-            error map; None where the scorer has no masks.
-        seconds: What reading and scoring took; scoring is shared evenly by the images of a batch.
-        error: What was wrong with the file; None where nothing was.
-        anomaly_map: Post-processed map (H, W) of the model's size, in (0, 1) with 0.5 at the pixel threshold; None
-            where it was not asked for.
-    """
-
-    path: str
-    score: float | None
-    spread: float | None
-    seconds: float
-    error: str | None
-    anomaly_map: Tensor | None = None
 
 
 class Detector:
@@ -58,15 +39,18 @@ class Detector:
         ValueError: If it is no checkpoint of MemMCMAE.
 
     Example:
-        >>> from anomalib_memmc.archive.detector import Detector
-        >>> from anomalib_memmc.archive.paths import Paths
-        >>> for batch in Detector(Path("model.ckpt")).results(Paths(["a.png", "b.dcm"])):  # doctest: +SKIP
-        ...     print([result.score for result in batch])
+        >>> from anomalib_memmc import Detector
+        >>> from anomalib_memmc.reporting import case_figure
+        >>> result = Detector("model.ckpt").judge("image.png")  # doctest: +SKIP
+        >>> print(result.verdict)  # doctest: +SKIP
+        anomalous: score 3.1, threshold 1.2, more unusual than 99.4 % of normal images; spread 0.2
+        >>> case_figure("image.png", result).savefig("case.png")  # doctest: +SKIP
     """
 
-    def __init__(self, checkpoint: Path | IO[bytes], device: str | None = None) -> None:
+    def __init__(self, checkpoint: str | Path | IO[bytes], device: str | None = None) -> None:
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = load_model(checkpoint).to(self.device).eval()
+        source = Path(checkpoint) if isinstance(checkpoint, str) else checkpoint
+        self.model = load_model(source).to(self.device).eval()
         self.reader = ImageReader(self.model)
 
     @property
@@ -90,19 +74,43 @@ class Detector:
         """Raw scores of the held-out normal images, sorted (N,); empty before the first validation."""
         return self.post_processor.normal_scores.double().cpu().numpy()
 
+    def judge(self, image: str | Path) -> Result:
+        """Judge one image file.
+
+        Args:
+            image: The file: PNG, JPEG, TIFF, DICOM and so on, of 8 to 16 bits and any size.
+
+        Returns:
+            Score, verdict, map and reconstruction.
+
+        Raises:
+            ImageReadError: If it cannot be read.
+            ValueError: If its score is not finite, or the checkpoint knows no normal images.
+        """
+        ((result,),) = self.results(Paths([str(image)]), maps=True, reconstructions=True)
+        if result.error is not None:
+            raise ImageReadError(result.error)
+        return result
+
     def results(
-        self, paths: Paths, batch_size: int = 32, workers: int = 0, maps: bool = False
+        self,
+        paths: Paths,
+        batch_size: int = 32,
+        workers: int = 0,
+        maps: bool = False,
+        reconstructions: bool = False,
     ) -> Iterator[list[Result]]:
-        """Judge files in order, batch by batch.
+        """Judge files in order, batch by batch. What cannot be read is a result with an error.
 
         Args:
             paths: The files.
             batch_size: Images scored at once.
             workers: Processes that read beside the scoring; with 0 nothing is read beside it.
             maps: Also give the post-processed maps.
+            reconstructions: Also give the reconstructions, image by image, since they take memory for every mask.
         """
         for batch in read_batches(self.reader, paths, batch_size, workers):
-            yield self._judged(batch, maps)
+            yield self._judged(batch, maps, reconstructions)
 
     @torch.no_grad()
     def score(self, images: Tensor) -> Scores:
@@ -133,6 +141,19 @@ class Detector:
         self.post_processor.post_process_batch(batch)
         return cast(Tensor, batch.anomaly_map)
 
+    @torch.no_grad()
+    def reconstruction(self, image: Tensor) -> Tensor:
+        """What the model makes of an image: each pixel as predicted, on average over the masks that hide it.
+
+        Args:
+            image: Pre-processed image (C, H, W) in [0, 1].
+
+        Returns:
+            (C, H, W), about [0, 1].
+        """
+        with advice(SCORING):
+            return reconstruction_of(self.model.model, image.to(self.device))
+
     def require_map_scale(self) -> None:
         """Refuse a checkpoint that does not know what is usual in a map.
 
@@ -143,7 +164,7 @@ class Detector:
             msg = "The checkpoint has no scale for maps, since it was never validated: calibrate it first."
             raise ValueError(msg)
 
-    def _judged(self, batch: list[Read], maps: bool) -> list[Result]:
+    def _judged(self, batch: list[Read], maps: bool, reconstructions: bool) -> list[Result]:
         """Results of a batch of files, in their order."""
         start = time.perf_counter()
         readable = [read for read in batch if read.image is not None]
@@ -151,13 +172,21 @@ class Detector:
         if readable:
             images = torch.stack([cast(Tensor, read.image) for read in readable])
             scores = self.score(images)
-            pictures = self.maps(images, scores).cpu() if maps else [None] * len(readable)
-            values = scores.pred_score.float().tolist()
-            spreads = [None] * len(readable) if scores.score_std is None else scores.score_std.float().tolist()
+            none: list[Any] = [None] * len(readable)
+            pictures = self.maps(images, scores).cpu() if maps else none
+            rebuilt = [self.reconstruction(image).cpu() for image in images] if reconstructions else none
+            values = scores.pred_score.double().tolist()
+            spreads = none if scores.score_std is None else scores.score_std.double().tolist()
             share = (time.perf_counter() - start) / len(readable)
-            rows = zip(readable, values, spreads, pictures, strict=True)
-            found = {read.path: _result(read, share, *row) for read, *row in rows}
-        return [found.get(read.path) or Result(read.path, None, None, read.seconds, read.error) for read in batch]
+            verdicts = Verdicts(self.model.post_processor)
+            for read, score, spread, *pair in zip(readable, values, spreads, pictures, rebuilt, strict=True):
+                seconds = read.seconds + share
+                if math.isfinite(score):
+                    numbers = {"spread": spread, "seconds": seconds, **verdicts.of(score)}
+                    found[read.path] = Result(read.path, score, anomaly_map=pair[0], reconstruction=pair[1], **numbers)
+                else:
+                    found[read.path] = Result(read.path, seconds=seconds, error=f"The score of {read.path} is {score}.")
+        return [found.get(read.path) or Result(read.path, seconds=read.seconds, error=read.error) for read in batch]
 
 
 def as_batch(images: Tensor, scores: Scores) -> ImageBatch:
@@ -193,11 +222,3 @@ def load_model(checkpoint: Path | IO[bytes]) -> MemMCMAE:
         msg = f"Cannot take {name} as a checkpoint of MemMCMAE: {reason}."
         raise ValueError(msg) from error
     return cast(MemMCMAE, model)
-
-
-def _result(read: Read, share: float, score: float, spread: float | None, anomaly_map: Tensor | None) -> Result:
-    """The result of an image that was read; a score that is no number is an error."""
-    seconds = read.seconds + share
-    if not math.isfinite(score):
-        return Result(read.path, None, None, seconds, f"The score of {read.path} is {score}.")
-    return Result(read.path, score, spread, seconds, None, anomaly_map)

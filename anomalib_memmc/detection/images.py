@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import Compose, Resize
 
-from anomalib_memmc.archive.paths import Paths
 from anomalib_memmc.data import read_image
+from anomalib_memmc.detection.paths import Paths
 from anomalib_memmc.model import MemMCMAE
 
 

@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from anomalib_memmc.archive.paths import Paths
 from anomalib_memmc.data.io import DatasetError, DatasetNotFoundError
 from anomalib_memmc.data.io.dicom import is_dicom
 from anomalib_memmc.data.io.text import read_text
+from anomalib_memmc.detection.paths import Paths
 
 _IMAGES = "avif bmp gif j2k jp2 jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
 IMAGE_SUFFIXES = frozenset(f".{name}" for name in _IMAGES.split())

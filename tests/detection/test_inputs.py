@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from anomalib_memmc.archive.inputs import find_images
-from anomalib_memmc.archive.paths import Paths
 from anomalib_memmc.data.io import DatasetError, DatasetNotFoundError
+from anomalib_memmc.detection.inputs import find_images
+from anomalib_memmc.detection.paths import Paths
 
 
 @pytest.fixture

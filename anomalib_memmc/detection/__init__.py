@@ -1,0 +1,1 @@
+"""A checkpoint that judges image files: finding and reading them, scores, verdicts; and the command ``predict``."""
