@@ -17,6 +17,7 @@ from anomalib_memmc.reporting.report.collector import Collector, Localisation
 from anomalib_memmc.reporting.report.facts import test_facts, training_facts
 from anomalib_memmc.reporting.report.page import write_report
 from anomalib_memmc.reporting.report.record import PREDICTIONS, read_training, write_test, write_training
+from anomalib_memmc.reporting.visualizer import dataset_of
 
 logger = logging.getLogger(__name__)
 
@@ -125,11 +126,9 @@ def _is_new(path: Path, seconds: float) -> bool:
 
 def _source(trainer: Any) -> Any:
     """Read a case's image as the data set cuts it, at its own resolution; where that fails it is the model's."""
-    loaders = trainer.test_dataloaders
-    loaders = loaders if isinstance(loaders, list | tuple) else [loaders]
 
     def read(case: Case) -> NDArray[np.uint8] | None:
-        reader = getattr(getattr(loaders[case.loader], "dataset", None), "read", None)
+        reader = getattr(dataset_of(trainer, case.loader), "read", None)
         if reader is None or not case.path:
             return None
         try:

@@ -105,7 +105,7 @@ def _surroundings(pl_module: LightningModule) -> dict[str, Any]:
     device = pl_module.device
     is_gpu = device.type == "cuda"
     return {
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "finished": datetime.now(timezone.utc).strftime("%Y-%m-%d, %H:%M UTC"),
         "device": torch.cuda.get_device_name(device) if is_gpu else f"{device.type.upper()}, {os.cpu_count()} cores",
         "gpu_memory_mb": torch.cuda.max_memory_allocated(device) / 1e6 if is_gpu else None,
         "memory_mb": peak_memory_mb(),

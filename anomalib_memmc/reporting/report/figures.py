@@ -61,7 +61,7 @@ def precision_recall(curves: Discrimination, share: float) -> str:
 
 def histogram(normal: NDArray[np.float64], anomalous: NDArray[np.float64], threshold: float | None) -> str:
     """Scores of normal and of anomalous images (n,), with the threshold; the highest 1 % are at the right edge."""
-    figure, axes = _axes("score (higher = more unusual)", "images", size=(7.0, 3.2))
+    figure, axes = _axes("score (higher = more unusual)", "images", size=(5.6, 3.2))
     every = np.concatenate([normal, anomalous])
     low, high = float(every.min()), float(np.quantile(every, 0.99))
     if threshold is not None:

@@ -13,10 +13,11 @@ from contourpy import contour_generator
 from numpy.typing import NDArray
 from PIL import Image
 
+from anomalib_memmc.detection.result import Result
+from anomalib_memmc.reporting.case import COLOURS
 from anomalib_memmc.reporting.report.run import Run
-from anomalib_memmc.reporting.report.words import case_verdict, kind_of
+from anomalib_memmc.reporting.report.words import kind_of
 
-COLOURS = "inferno"
 CLEAR, FULL = 0.25, 0.5
 """A normalised map is clear up to what is usual in normal images, and at its full colour from the threshold on."""
 KINDS = {
@@ -105,7 +106,7 @@ def _picture(folder: Path, case: dict[str, Any], row: Any, threshold: float | No
     return Picture(
         name=row["name"],
         kind=kind_of(truth, label),
-        verdict=case_verdict(label, score, threshold, _number(row, "percentile"), _number(row, "spread")),
+        verdict=Result(score=score, threshold=threshold, label=label, **_known(row)).verdict,
         truth={0: "normal", 1: "anomalous", None: "not known"}[truth],
         image=_address("jpeg", (folder / case["image"]).read_bytes()),
         map=_coloured(folder / case["map"], is_normalised) if "map" in case else None,
@@ -141,6 +142,11 @@ def _coloured(path: Path, is_normalised: bool) -> str:
 
 def _address(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _known(row: Any) -> dict[str, Any]:
+    """Percentile and spread, as far as they are known."""
+    return {name: value for name in ("percentile", "spread") if not np.isnan(value := _number(row, name))}
 
 
 def _number(row: Any, column: str) -> float:

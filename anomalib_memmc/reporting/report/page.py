@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import anomalib_memmc
+from anomalib_memmc.detection.result import digits_of
 from anomalib_memmc.reporting.report import card, figures, tables, words
 from anomalib_memmc.reporting.report.findings import Findings, find
 from anomalib_memmc.reporting.report.gallery import KINDS, palette, pictures
@@ -82,7 +83,7 @@ def content(run: Run, found: Findings) -> dict[str, Any]:
         "no_curves": words.why_no_curves(run),
         "no_verdicts": words.why_no_verdicts(found),
         "no_rates": words.why_no_rates(run),
-        "threshold_words": "" if found.threshold is None else f", threshold {words.score_text(found.threshold)}",
+        "threshold_words": "" if found.threshold is None else f", threshold {digits_of(found.threshold)}",
         "data": data,
         "parts": tables.parts(data),
         "integrity": words.integrity(data),
@@ -126,6 +127,6 @@ def scale(run: Run) -> dict[str, str]:
     low, high = run.record.test["map_range"] if run.record.test else (0.0, 1.0)
     is_normalised = (low, high) == (0.0, 1.0)
     colours = [f"rgb({red} {green} {blue} / {opacity:.2f})" for red, green, blue, opacity in palette(is_normalised)]
-    words_of_ends = ("usual in normal images", "far above the threshold of the map, where full colour begins")
+    words_of_ends = ("clear: usual in normal images", "bright: far above the threshold of the map")
     ends = words_of_ends if is_normalised else (f"{low:.3g}", f"{high:.3g}")
     return {"colours": ", ".join(colours[::15]), "low": ends[0], "high": ends[1]}

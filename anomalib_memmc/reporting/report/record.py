@@ -62,7 +62,7 @@ def write_training(run: Path, facts: dict[str, Any]) -> None:
 def read_training(run: Path) -> dict[str, Any] | None:
     """The facts of a run's training, where there are some."""
     path = run / FOLDER / TRAINING
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return (_read_json(path) or None) if path.is_file() else None
 
 
 def write_test(
@@ -130,10 +130,9 @@ def read(run: Path) -> Record:
     if not path.is_file():
         why = f"{FOLDER}/{TEST} is missing: the test was run by an earlier version, or it could not be kept. Test again"
         return Record(None, read_training(run), [], why, folder / CASES)
-    try:
-        test = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        return Record(None, read_training(run), [], f"{FOLDER}/{TEST} is damaged ({error}). Test again", folder / CASES)
+    test = _read_json(path)
+    if "predictions" not in test:
+        return Record(None, read_training(run), [], f"{FOLDER}/{TEST} is damaged. Test again", folder / CASES)
     if test["predictions"] != _checksum(run / PREDICTIONS):
         why = f"{FOLDER}/{TEST} belongs to another {PREDICTIONS} than the one in the folder. Test again"
         return Record(None, read_training(run), [], why, folder / CASES)
@@ -167,6 +166,15 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON so that no reader ever finds half of it; what is not finite becomes null."""
     with replaced(path) as part:
         part.write_text(json.dumps(_finite(content), indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """What a file holds; nothing where it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _finite(value: Any) -> Any:

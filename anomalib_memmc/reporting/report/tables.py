@@ -1,11 +1,15 @@
 """The tables of a report, each a list of rows of texts."""
 
+import math
 from typing import Any
 
+from anomalib_memmc.detection.result import digits_of
+from anomalib_memmc.metrics.conformal import fewest_normals
+from anomalib_memmc.metrics.intervals import Interval
 from anomalib_memmc.metrics.operating_points import OperatingPoint
 from anomalib_memmc.reporting.baselines import NAMES
 from anomalib_memmc.reporting.report.findings import Findings
-from anomalib_memmc.reporting.report.words import number_interval, percent, percent_interval, score_text
+from anomalib_memmc.reporting.report.words import NBSP, number_interval, percent, percent_interval
 from anomalib_memmc.reporting.summary import DIRECTIONS, estimate
 
 PART_NAMES = {"train": "training", "val": "validation", "test": "test"}
@@ -34,20 +38,20 @@ def parts(data: dict[str, Any] | None) -> tuple[list[str], list[list[str]]]:
 
 
 def strata(found: Findings) -> list[list[str]]:
-    """Images of each stratum of the test, and what was called anomalous."""
+    """How many normal and anomalous images of each stratum of the test were called anomalous."""
     rows = []
     for each in found.strata:
         point = each.point
-        alarms = _share(point.alarms, point.false_alarm_rate) if point else "not judged"
-        hits = _share(point.found, point.sensitivity) if point else "not judged"
-        rows.append([each.name, str(each.normal), alarms, str(each.anomalous), hits])
+        alarms = _share(point.alarms, each.normal, point.false_alarm_rate) if point else f"{each.normal}, not judged"
+        hits = _share(point.found, each.anomalous, point.sensitivity) if point else f"{each.anomalous}, not judged"
+        rows.append([each.name, alarms, hits])
     return rows
 
 
 def points(found: Findings) -> list[list[str]]:
     """Operating points."""
     learnt = [_point("what was learnt", found.learnt)] if found.learnt else []
-    return [*learnt, *(_point(f"specificity {percent(share)}", point) for share, point in found.points.items())]
+    return [*learnt, *(_point(f"specificity {100 * share:.0f}{NBSP}%", point) for share, point in found.points.items())]
 
 
 def trivial(found: Findings) -> list[list[str]]:
@@ -88,7 +92,7 @@ def rates(found: Findings, thresholds: dict[str, Any] | None) -> list[list[str]]
     """False alarms at several rates."""
     rows = []
     for each in found.rates:
-        row = [percent(each.asked), "not to be had", "", ""]
+        row = [percent(each.asked), f"takes {fewest_normals(each.asked)} held-out images", "", ""]
         if each.promised and thresholds:
             measured = f"{each.alarms} of {found.normal} ({percent(each.alarms / found.normal)})"
             row[1:] = [percent(each.promised), measured, f"{each.low} to {each.high}"]
@@ -103,16 +107,13 @@ def metrics(test: dict[str, Any] | None) -> list[list[str]]:
 
 
 def _point(name: str, point: OperatingPoint) -> list[str]:
-    sensitivity, specificity = point.sensitivity, point.specificity
     return [
         name,
-        "not known" if point.threshold != point.threshold else score_text(point.threshold),
-        percent_interval(sensitivity) if sensitivity else NONE,
-        f"{point.found} of {point.anomalous}" if point.anomalous else NONE,
-        percent_interval(specificity) if specificity else NONE,
-        f"{point.alarms} of {point.normal}" if point.normal else NONE,
+        "not known" if math.isnan(point.threshold) else digits_of(point.threshold),
+        _share(point.found, point.anomalous, point.sensitivity),
+        _share(point.normal - point.alarms, point.normal, point.specificity),
     ]
 
 
-def _share(count: int, share: Any) -> str:
-    return NONE if share is None else f"{count}: {percent_interval(share)}"
+def _share(count: int, total: int, share: Interval | None) -> str:
+    return f"{count} of {total}: {percent_interval(share)}" if share else NONE

@@ -1,6 +1,5 @@
 """The sentences of a report."""
 
-import math
 from typing import Any
 
 from anomalib_memmc.metrics.intervals import Interval
@@ -28,20 +27,6 @@ def percent_interval(interval: Interval) -> str:
 def number_interval(interval: Interval) -> str:
     """A number in [0, 1] with its interval, three digits each."""
     return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
-
-
-def score_text(score: float, threshold: float | None = None) -> str:
-    """A score with three digits, or as many as it takes to see on which side of a threshold it lies."""
-    for digits in range(3, 10):
-        text = _digits(score, digits)
-        if threshold is None or score == threshold or text != _digits(threshold, digits):
-            return text
-    return repr(score)
-
-
-def _digits(value: float, digits: int) -> str:
-    """A number with so many significant digits, none of them behind a power of ten where it is large."""
-    return f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:#.{digits}g}".rstrip(".")
 
 
 def verdict(run: Run, found: Findings) -> list[str]:
@@ -169,21 +154,3 @@ def kind_of(truth: int | None, label: int | None) -> str:
     if truth is None or label is None:
         return "open"
     return ("alarm" if label else "cleared") if truth == 0 else ("found" if label else "missed")
-
-
-def case_verdict(label: int | None, score: float, threshold: float | None, percentile: float, spread: float) -> str:
-    """The verdict on one image.
-
-    Args:
-        label: 1 for anomalous, 0 for normal, None without a threshold.
-        score: Its score.
-        threshold: The threshold; None where there is none.
-        percentile: Per cent of held-out normal images that score lower; NaN where not known.
-        spread: Standard deviation over the scorer's masks; NaN where there are none.
-    """
-    said = f"score {score_text(score, threshold)}"
-    if label is not None and threshold is not None:
-        said = f"{'anomalous' if label else 'normal'}: {said}, threshold {score_text(threshold, score)}"
-    if math.isfinite(percentile):
-        said += f", more unusual than {percentile:.1f}{NBSP}% of normal images"
-    return said if not math.isfinite(spread) else f"{said}; spread {spread:.2g}"
