@@ -1,5 +1,8 @@
 """The folder of a tested run, as a test leaves it, with scores and pictures drawn at random."""
 
+import html
+import re
+
 import numpy as np
 import pandas as pd
 
@@ -119,3 +122,9 @@ def save_run(folder, table=None, record=True, masks=True, size=32, thresholds=Tr
         localisation = Localisation(*ious) if masks and number else None
         write_test(folder, facts(thresholds), TRAINING, cases(table, size, masks), localisation, lambda case: None)
     return folder
+
+
+def text(markup):
+    """Words of a page, without markup."""
+    markup = re.sub(r"<(style|script)>.*?</\1>", " ", markup, flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", markup)).split())

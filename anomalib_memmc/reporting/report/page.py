@@ -98,7 +98,7 @@ def content(run: Run, found: Findings) -> dict[str, Any]:
         "lost": lost,
         "kinds": {kind: text for kind, text in KINDS.items() if any(case.kind == kind for case in shown)},
         "scale": scale(run),
-        "metrics": tables.metrics(test),
+        "metrics": tables.metrics(test, found),
         "card": card.rows(run),
         "limits": card.LIMITS,
         "settings": card.settings(run),

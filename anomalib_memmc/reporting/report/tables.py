@@ -1,6 +1,7 @@
 """The tables of a report, each a list of rows of texts."""
 
 import math
+import re
 from typing import Any
 
 from anomalib_memmc.detection.result import digits_of
@@ -20,6 +21,8 @@ LOCALISERS = {
     "centre": ("nearness to the centre", "best for these images"),
 }
 OPTIONAL = {"masks": "with a mask", "groups": "patients or groups"}
+UNDEFINED = {"anomalous": "AUROC|AUPR|F1|IoU", "normal": "image_AU"}
+"""Class that a test may lack -> the metrics that are then not defined."""
 NONE = "none"
 
 
@@ -100,10 +103,14 @@ def rates(found: Findings, thresholds: dict[str, Any] | None) -> list[list[str]]
     return rows
 
 
-def metrics(test: dict[str, Any] | None) -> list[list[str]]:
-    """All metrics that the test logged."""
-    values = test["metrics"] if test else {}
-    return [[name, "not defined here" if value is None else f"{value:.4f}"] for name, value in values.items()]
+def metrics(test: dict[str, Any] | None, found: Findings) -> list[list[str]]:
+    """All metrics that the test logged; what takes both classes is not told of one, where anomalib's are often 0."""
+    undefined = next((names for missing, names in UNDEFINED.items() if not getattr(found, missing)), "^$")
+
+    def words(name: str, value: float | None) -> str:
+        return "not defined here" if value is None or re.search(undefined, name) else f"{value:.4f}"
+
+    return [[name, words(name, value)] for name, value in (test["metrics"] if test else {}).items()]
 
 
 def _point(name: str, point: OperatingPoint) -> list[str]:
