@@ -87,9 +87,13 @@ class RunReport(Callback):
         del trainer, pl_module
         if self._collector is None:
             return
-        is_broken = any(gather_objects(self._is_broken))
-        kept = self._collector.gathered()
-        self._collector, self._kept = None, None if is_broken else kept
+        try:
+            is_broken = any(gather_objects(self._is_broken))
+            kept = self._collector.gathered()
+            self._kept = None if is_broken else kept
+        except Exception:
+            logger.exception("What the processes have for the report could not be put together.")
+        self._collector = None
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep what was found, and write the report."""
