@@ -114,7 +114,7 @@ def test_any_model_and_any_data_of_anomalib(tmp_path):
     folders = [tmp_path / "images" / kind for kind in ("normal", "sick")]
     for number in range(16):
         save_frame(folders[number % 2] / f"{number}.png", number)
-    data = Folder("frames", *folders, num_workers=0, val_split_mode="same_as_test")
+    data = Folder("frames", folders[0], abnormal_dir=folders[1], num_workers=0, val_split_mode="same_as_test")
 
     class Reported(Brightness):
         def configure_callbacks(self):
