@@ -22,6 +22,8 @@ from anomalib_memmc.benchmark.compare import main as compare
 from anomalib_memmc.benchmark.figures import main as figures
 from anomalib_memmc.benchmark.shift_test import main as shift_test
 from anomalib_memmc.callbacks.one_folder import folder_of_process
+from anomalib_memmc.detection.predict import is_anomalibs as is_anomalibs_predict
+from anomalib_memmc.detection.predict import main as predict
 from anomalib_memmc.inspection.command import main as inspect
 from anomalib_memmc.instantiation import constructor_errors
 from anomalib_memmc.memory.command import main as memory
@@ -41,11 +43,12 @@ COMMANDS = {
     "figures": figures,
     "inspect": inspect,
     "memory": memory,
+    "predict": predict,
     "report": report,
     "score": score,
     "shift-test": shift_test,
 }
-"""The plugin's own commands; all others are anomalib's."""
+"""The plugin's own commands; all others are anomalib's, and so is ``predict`` with anomalib's options."""
 OWN_COMMANDS = """\
 Commands of anomalib-memmc (each has its own --help); below them those of anomalib:
   backbone     Save the encoder of a checkpoint as a backbone for other detectors.
@@ -55,6 +58,7 @@ Commands of anomalib-memmc (each has its own --help); below them those of anomal
   figures      Draw a finished benchmark.
   inspect      Measure what memory and encoder levels do in a checkpoint, and what is lost without them.
   memory       Print what a training step takes on a GPU, without one.
+  predict      Say of images whether they are anomalous, by a checkpoint alone; a picture and a row each.
   report       Write what a test found as one HTML file; of several runs, a comparison.
   score        Score every image of an archive, a row each, and go on after a stop.
   shift-test   Test a checkpoint under harmless changes of acquisition.
@@ -134,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments in ([], ["-h"], ["--help"]):
             print(OWN_COMMANDS)
-        if arguments and arguments[0] in COMMANDS:
+        if arguments and arguments[0] in COMMANDS and not _is_anomalibs(arguments):
             return COMMANDS[arguments[0]](arguments[1:])
         configure_logger()
         register()
@@ -150,6 +154,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _is_anomalibs(arguments: Sequence[str]) -> bool:
+    """Whether a command that both have is meant to be anomalib's."""
+    return arguments[0] == "predict" and is_anomalibs_predict(arguments[1:])
 
 
 def describe(error: BaseException) -> str:

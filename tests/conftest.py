@@ -114,7 +114,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("archive")
     datamodule = Phantom(root=folder / "images", **ARCHIVE)
     arguments = {**TINY_MEMMC, "seed": 0}
-    model = MemMCMAE(**arguments, scorer=MahalanobisScorer(**FOUR_MASKS))
+    model = MemMCMAE(**arguments, scorer=MahalanobisScorer(**FOUR_MASKS), visualizer=False)
     engine = Engine(
         default_root_dir=folder, max_epochs=1, devices=1, accelerator="cpu", logger=False, enable_progress_bar=False
     )

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -168,25 +169,31 @@ class Detector:
         """Results of a batch of files, in their order."""
         start = time.perf_counter()
         readable = [read for read in batch if read.image is not None]
-        found: dict[str, Result] = {}
+        results = {read.path: Result(read.path, seconds=read.seconds, error=read.error) for read in batch}
         if readable:
             images = torch.stack([cast(Tensor, read.image) for read in readable])
             scores = self.score(images)
-            none: list[Any] = [None] * len(readable)
-            pictures = self.maps(images, scores).cpu() if maps else none
-            rebuilt = [self.reconstruction(image).cpu() for image in images] if reconstructions else none
-            values = scores.pred_score.double().tolist()
-            spreads = none if scores.score_std is None else scores.score_std.double().tolist()
+            heat = self.maps(images, scores).cpu() if maps else None
+            rebuilt = [self.reconstruction(image).cpu() for image in images] if reconstructions else None
             share = (time.perf_counter() - start) / len(readable)
             verdicts = Verdicts(self.model.post_processor)
-            for read, score, spread, *pair in zip(readable, values, spreads, pictures, rebuilt, strict=True):
-                seconds = read.seconds + share
-                if math.isfinite(score):
-                    numbers = {"spread": spread, "seconds": seconds, **verdicts.of(score)}
-                    found[read.path] = Result(read.path, score, anomaly_map=pair[0], reconstruction=pair[1], **numbers)
-                else:
-                    found[read.path] = Result(read.path, seconds=seconds, error=f"The score of {read.path} is {score}.")
-        return [found.get(read.path) or Result(read.path, seconds=read.seconds, error=read.error) for read in batch]
+            for index, read in enumerate(readable):
+                results[read.path] = replace(
+                    _result(read.path, scores, index, verdicts),
+                    seconds=read.seconds + share,
+                    anomaly_map=None if heat is None else heat[index],
+                    reconstruction=None if rebuilt is None else rebuilt[index],
+                )
+        return [results[read.path] for read in batch]
+
+
+def _result(path: str, scores: Scores, index: int, verdicts: Verdicts) -> Result:
+    """Score and verdict of one image; a score that is no number is an error."""
+    score = float(scores.pred_score[index])
+    if not math.isfinite(score):
+        return Result(path, error=f"The score of {path} is {score}.")
+    spread = None if scores.score_std is None else float(scores.score_std[index])
+    return Result(path, score, spread=spread, **verdicts.of(score))
 
 
 def as_batch(images: Tensor, scores: Scores) -> ImageBatch:

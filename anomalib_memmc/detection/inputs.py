@@ -36,7 +36,7 @@ class Found(NamedTuple):
 
     def __str__(self) -> str:
         """How many images, and which other files were skipped."""
-        sentence = f"{len(self.paths):,} images"
+        sentence = f"{len(self.paths):,} image{'s' * (len(self.paths) != 1)}"
         if not self.skipped:
             return f"{sentence}."
         most = ", ".join(f"{count:,} {kind}" for kind, count in self.skipped.most_common(5))

@@ -1,6 +1,6 @@
 """What a model says of one image, in numbers and in one sentence."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,10 @@ class Result:
     reconstruction: Tensor | None = None
     gt_label: int | None = None
     gt_mask: Tensor | None = None
+
+    def numbers(self) -> "Result":
+        """The same without map and reconstruction, which take memory."""
+        return replace(self, anomaly_map=None, reconstruction=None)
 
     @property
     def verdict(self) -> str:

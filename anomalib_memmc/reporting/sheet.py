@@ -81,23 +81,30 @@ def draw_sheet(panels: list[Panel], size: tuple[int, int], head: list[Line], foo
     Returns:
         A figure with an Agg canvas.
     """
-    high, wide = (LONG_SIDE * side / max(size) for side in size)
+    dots = min(max(max(size) / LONG_SIDE, FEWEST_DOTS), MOST_DOTS)
+
+    def whole(inches: float) -> float:
+        """So many inches that panels and sheet begin and end with a dot, and no pixel is blurred."""
+        return round(inches * dots) / dots
+
+    high, wide = (max(whole(LONG_SIDE * side / max(size)), 1 / dots) for side in size)
     columns = 2 if size[1] >= TWO_COLUMNS * size[0] else len(panels)
     rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
     cell = max(wide, _NARROWEST_PANEL)
-    width = max(*(_width(row, cell) for row in rows), _NARROWEST_SHEET)
+    width = whole(max(*(_width(row, cell) for row in rows), _NARROWEST_SHEET))
     above = [part for line in head for part in line.broken(width - 2 * _MARGIN)]
     below = [part for line in foot for part in line.broken(width - 2 * _MARGIN)]
     top = _MARGIN + sum(line.height for line in above)
     bottom = _MARGIN + (_MARGIN + sum(line.height for line in below) if below else 0)
-    height = top + len(rows) * (_TITLE + _GAP + high) + bottom
-    figure = Figure((width, height), dpi=min(max(max(size) / LONG_SIDE, FEWEST_DOTS), MOST_DOTS), facecolor="white")
+    height = whole(top + len(rows) * (_TITLE + _GAP + high) + bottom)
+    figure = Figure((width, height), dpi=dots, facecolor="white")
     FigureCanvasAgg(figure)
     _write(figure, above, height - _MARGIN)
     for number, row in enumerate(rows):
-        left, floor = _MARGIN, height - top - (number + 1) * (_TITLE + _GAP + high) + _GAP / 2
+        left, floor = _MARGIN, whole(height - top - (number + 1) * (_TITLE + _GAP + high) + _GAP / 2)
         for panel in row:
-            box = ((left + (cell - wide) / 2) / width, floor / height, wide / width, high / height)
+            inset = whole(left + (cell - wide) / 2)
+            box = (inset / width, floor / height, wide / width, high / height)
             axes = figure.add_axes(box, xticks=[], yticks=[])
             axes.set_title(panel.title, fontsize=9, pad=4, linespacing=1.1)
             panel.draw(axes)

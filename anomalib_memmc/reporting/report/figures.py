@@ -34,7 +34,8 @@ def roc(curves: Discrimination, points: dict[str, OperatingPoint]) -> str:
     band = curves.roc
     axes.plot([0, 1], [0, 1], color=CHANCE, linewidth=1, linestyle=":", label="chance")
     axes.fill_between(band.x, band.low, band.high, step="post", color=NORMAL, alpha=0.2, linewidth=0, label="95 % band")
-    axes.step(band.x, band.y, where="post", color=NORMAL, linewidth=1.8, label=f"scores, {curves.auroc.value:.3f}")
+    label = f"scores, AUROC {curves.auroc.value:.3f}"
+    axes.step(band.x, band.y, where="post", color=NORMAL, linewidth=1.8, label=label)
     for (name, point), marker in zip(points.items(), "D^sov", strict=False):
         place = (point.alarms / max(point.normal, 1), point.found / max(point.anomalous, 1))
         axes.plot(*place, marker, color=ANOMALOUS, markeredgecolor="white", markersize=8, label=name)

@@ -8,7 +8,7 @@ from anomalib_memmc.detection.result import digits_of
 from anomalib_memmc.metrics.conformal import fewest_normals
 from anomalib_memmc.metrics.intervals import Interval
 from anomalib_memmc.metrics.operating_points import OperatingPoint
-from anomalib_memmc.reporting.baselines import NAMES
+from anomalib_memmc.reporting.baselines import NAMES, PROPERTIES
 from anomalib_memmc.reporting.report.findings import Findings
 from anomalib_memmc.reporting.report.words import NBSP, number_interval, percent, percent_interval
 from anomalib_memmc.reporting.summary import DIRECTIONS, estimate
@@ -62,7 +62,7 @@ def trivial(found: Findings) -> list[list[str]]:
     rows = found.comparisons[0].trivial if found.comparisons else ()
     return [
         [
-            NAMES[each.column],
+            _cue(each.column),
             f"{each.auroc:.3f}",
             DIRECTIONS[each.higher],
             estimate(each.matched) if each.separates else "not needed",
@@ -80,7 +80,7 @@ def by_stratum(found: Findings) -> list[list[str]]:
             f"{each.normal} ({each.num_normal})",
             f"{each.auroc:.3f}",
             f"{each.average_precision:.3f}",
-            f"{each.trivial[0].auroc:.3f} {NAMES[each.trivial[0].column]}" if each.trivial else "not measured",
+            f"{each.trivial[0].auroc:.3f} {PROPERTIES[each.trivial[0].column]}" if each.trivial else "not measured",
         ]
         for each in found.comparisons
     ]
@@ -111,6 +111,12 @@ def metrics(test: dict[str, Any] | None, found: Findings) -> list[list[str]]:
         return "not defined here" if value is None or re.search(undefined, name) else f"{value:.4f}"
 
     return [[name, words(name, value)] for name, value in (test["metrics"] if test else {}).items()]
+
+
+def _cue(column: str) -> str:
+    """What a trivial baseline is, and how it is measured."""
+    name, measure = PROPERTIES[column], NAMES[column]
+    return name if measure.startswith(name) else f"{name} ({measure})"
 
 
 def _point(name: str, point: OperatingPoint) -> list[str]:

@@ -75,7 +75,8 @@ def _ordering(run: Run, found: Findings) -> str:
     trivial = found.comparisons[0].trivial
     if not trivial:
         return f"{sentence}; trivial cues were not measured."
-    return f"{sentence}; {PROPERTIES[trivial[0].column]}, which takes no model, reaches {trivial[0].auroc:.3f}."
+    best = f"{PROPERTIES[trivial[0].column]}, takes no model and reaches {trivial[0].auroc:.3f}"
+    return f"{sentence}; the best trivial cue, {best}."
 
 
 def _share(interval: Interval | None) -> str:
