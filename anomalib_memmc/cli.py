@@ -37,6 +37,7 @@ from anomalib_memmc.model.checkpoint_file import require_checkpoint
 from anomalib_memmc.presets.arguments import with_preset_files
 from anomalib_memmc.presets.command import main as presets
 from anomalib_memmc.register import register
+from anomalib_memmc.reporting.report.command import main as report
 from anomalib_memmc.resuming import link_latest_weights
 from anomalib_memmc.usage import main_line
 
@@ -52,6 +53,7 @@ COMMANDS = {
     "memory": memory,
     "predict": predict,
     "presets": presets,
+    "report": report,
     "score": score,
     "shift-test": shift_test,
 }
@@ -66,6 +68,7 @@ OWN_COMMANDS = """\
   memory       Print what a training step takes on a GPU, without one.
   predict      Say of images whether they are anomalous, by a checkpoint alone; a picture and a row each.
   presets      List the presets, or print one as a file of your own.
+  report       Write what a test found as one HTML file; of several runs, a comparison.
   score        Score every image of an archive, a row each, and go on after a stop.
   shift-test   Test a checkpoint under harmless changes of acquisition.
 """

@@ -12,6 +12,7 @@ from anomalib_memmc.callbacks.one_folder import OneFolder
 from anomalib_memmc.callbacks.predictions import PredictionTable
 from anomalib_memmc.callbacks.reconstructions import ReconstructionPictures
 from anomalib_memmc.callbacks.require_finite import RequireFinite
+from anomalib_memmc.callbacks.run_report import RunReport
 from anomalib_memmc.callbacks.same_training import SameTraining
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "PredictionTable",
     "ReconstructionPictures",
     "RequireFinite",
+    "RunReport",
     "SameTraining",
 ]

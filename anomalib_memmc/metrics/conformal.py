@@ -124,3 +124,38 @@ def alarms_by_chance(alarms: int, normals: int, rate: float, num_normals: int) -
     """
     above = rate * (num_normals + 1)
     return float(betabinom.sf(alarms - 1, normals, above, num_normals + 1 - above))
+
+
+class Kept(NamedTuple):
+    """False alarms on new normal images at a rate that was asked for, and what was to be expected.
+
+    Attributes:
+        asked: The rate.
+        promised: The rate that the number of calibration images allows, at most ``asked``; 0 where they are too few.
+        alarms: New normal images whose p-value is at most ``asked``.
+        low: Fewest alarms of the 95 % interval, if new normal images are like those of the calibration.
+        high: Most alarms of it.
+    """
+
+    asked: float
+    promised: float
+    alarms: int
+    low: int
+    high: int
+
+
+def kept(p_values: ArrayLike, rate: float, num_normals: int) -> Kept:
+    """Compare the false alarms at a rate with their distribution, which is beta-binomial.
+
+    Args:
+        p_values: Conformal p-values of new normal images (N,).
+        rate: The false-alarm rate asked for, in (0, 1).
+        num_normals: Normal images of the calibration, whose ranks the p-values are.
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    above = math.floor(round(rate * (num_normals + 1), 9))
+    alarms = int((values <= above / (num_normals + 1) + 1e-9).sum()) if above else 0
+    if not above:
+        return Kept(rate, 0.0, alarms, 0, 0)
+    low, high = betabinom(len(values), above, num_normals + 1 - above).ppf([0.025, 0.975])
+    return Kept(rate, above / (num_normals + 1), alarms, int(low), int(high))

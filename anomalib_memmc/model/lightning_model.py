@@ -34,6 +34,7 @@ from anomalib_memmc.callbacks import (
     PredictionTable,
     ReconstructionPictures,
     RequireFinite,
+    RunReport,
     SameTraining,
 )
 from anomalib_memmc.configurable import build, plain
@@ -86,6 +87,7 @@ class MemMCMAE(AnomalibModule):
         picture_every: Save pictures of reconstructions every so many epochs of training, and in a test; 0 = off.
         log_metrics: Write losses and metrics to ``logs`` in the run's folder where the trainer has no logger; see
             ``ExperimentLog``.
+        report: Write ``report.html`` after a test; see ``RunReport``.
         checkpoint_minutes: Minutes between two checkpoints to resume from, ``last.ckpt``; see ``KeepCheckpoints``.
         pre_processor: Pre-processor or True for resizing to ``image_size``.
         post_processor: Post-processor or True for thresholds from normal images (``NormalQuantilePostProcessor``).
@@ -112,6 +114,7 @@ class MemMCMAE(AnomalibModule):
         seed: int | None = None,
         picture_every: int = 0,
         log_metrics: bool = True,
+        report: bool = True,
         checkpoint_minutes: float = 10,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
@@ -150,6 +153,7 @@ class MemMCMAE(AnomalibModule):
         self.seed = seed
         self.picture_every = picture_every
         self.log_metrics = log_metrics
+        self.report = report
         self._keep_checkpoints = KeepCheckpoints(checkpoint_minutes)
         self._image_mean = ImageMean()
         self._save_arguments()
@@ -299,6 +303,8 @@ class MemMCMAE(AnomalibModule):
         ]
         if self.picture_every:
             callbacks.append(ReconstructionPictures(every_n_epochs=self.picture_every))
+        if self.report:
+            callbacks.append(RunReport())
         # random states and saving last: they see what the others did
         return [*callbacks, SameTraining(), FinalValidation(), ExactResume(self.seed), self._keep_checkpoints]
 

@@ -39,7 +39,7 @@ def find_tissue(field: FieldOfView, images: Tensor, maps: Tensor, transform: Tra
     Returns:
         Boolean, of the maps' shape.
     """
-    tissue = field(_without_normalize(images, transform))
+    tissue = field(without_normalize(images, transform))
     if tissue.shape[-2:] != maps.shape[-2:]:
         tissue = functional.adaptive_max_pool2d(tissue.float(), maps.shape[-2:]) > 0
     return tissue.view(maps.shape)
@@ -54,8 +54,13 @@ def within(masks: Tensor | None, tissue: Tensor) -> Tensor | None:
     return torch.where(tissue, masks, torch.zeros_like(masks))  # raw values, where there is no threshold
 
 
-def _without_normalize(images: Tensor, transform: Transform | None) -> Tensor:
-    """Images as they were before the ``Normalize`` of a transform, the last one undone first."""
+def without_normalize(images: Tensor, transform: Transform | None) -> Tensor:
+    """Images as they were before the ``Normalize`` of a transform, the last one undone first.
+
+    Args:
+        images: (B, C, H, W), as a model's pre-processor left them.
+        transform: What the pre-processor did.
+    """
     for step in reversed(_steps(transform)):
         if isinstance(step, Normalize):
             mean, std = (torch.tensor(each, device=images.device).view(-1, 1, 1) for each in (step.mean, step.std))

@@ -18,12 +18,15 @@ logger = logging.getLogger(__name__)
 BLOCK = 4096  # bytes from the middle of a file, which tell files of one size apart
 
 
-def check_samples(name: str, samples: DataFrame) -> None:
+def check_samples(name: str, samples: DataFrame) -> list[str]:
     """Look for parts that are empty or share images, for a class that is missing, and for masks without anomaly.
 
     Args:
         name: The data set's name, for the messages.
         samples: Table of :func:`~anomalib_memmc.data.make_samples`.
+
+    Returns:
+        What was found and does not stop a run, a sentence each; it is logged as warnings too.
 
     Raises:
         DatasetError: If the training or the test part is empty, or an image of the test part is in another part too.
@@ -31,8 +34,10 @@ def check_samples(name: str, samples: DataFrame) -> None:
     """
     _check_parts(name, samples)
     _check_no_image_twice(name, samples)
-    _warn_of_missing_class(name, samples)
-    _warn_of_empty_masks(name, samples)
+    found = [*_missing_class(samples), *_empty_masks(samples)]
+    for finding in found:
+        logger.warning("%s: %s", name, finding)
+    return found
 
 
 def _check_parts(name: str, samples: DataFrame) -> None:
@@ -84,18 +89,15 @@ def _digest(path: str) -> bytes:
     return hashlib.sha256(Path(path).read_bytes()).digest()
 
 
-def _warn_of_missing_class(name: str, samples: DataFrame) -> None:
+def _missing_class(samples: DataFrame) -> list[str]:
     labels = set(samples.loc[samples["split"] == Split.TEST.value, "label_index"])
-    if len(labels) == 1:
-        kind = "normal" if labels == {LabelName.NORMAL} else "anomalous"
-        logger.warning(
-            "%s: the test part holds only %s images. AUROC, F1 and IoU take both kinds: an AUROC of 0 means nothing.",
-            name,
-            kind,
-        )
+    if len(labels) != 1:
+        return []
+    kind = "normal" if labels == {LabelName.NORMAL} else "anomalous"
+    return [f"the test part holds only {kind} images. AUROC, F1 and IoU take both kinds: an AUROC of 0 means nothing."]
 
 
-def _warn_of_empty_masks(name: str, samples: DataFrame) -> None:
+def _empty_masks(samples: DataFrame) -> list[str]:
     rows = samples[(samples["label_index"] != LabelName.NORMAL) & (samples["mask_path"] != "")]
 
     def is_empty(mask_path: str, image_path: str) -> bool:
@@ -103,11 +105,10 @@ def _warn_of_empty_masks(name: str, samples: DataFrame) -> None:
 
     with ThreadPoolExecutor() as threads:
         empty = list(threads.map(is_empty, rows["mask_path"], rows["image_path"]))
-    if any(empty):
-        logger.warning(
-            "%s: the masks of %d of %d anomalous images are empty, so that all their pixels count as normal; first: %s",
-            name,
-            sum(empty),
-            len(empty),
-            rows["mask_path"].to_numpy()[empty][0],
-        )
+    if not any(empty):
+        return []
+    first = rows["mask_path"].to_numpy()[empty][0]
+    return [
+        f"the masks of {sum(empty)} of {len(empty)} anomalous images are empty, so that all their pixels count as "
+        f"normal; first: {first}"
+    ]

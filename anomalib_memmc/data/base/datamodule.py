@@ -67,6 +67,7 @@ class MedicalDataModule(AnomalibDataModule):
         blank: Rectangle to paint black in every image and normal in every mask, as fractions of what the crop leaves;
             ``None``, the default, for nowhere. Set in the same way.
         normal_data: The normal training images, read from their files; set by :meth:`setup`.
+        findings: What ``check_samples`` found of the samples, a sentence each; empty before :meth:`setup`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -125,6 +126,7 @@ class MedicalDataModule(AnomalibDataModule):
         self.num_val_normal = num_val_normal
         self.split_seed = seed
         self.cache = ImageCache(cache, cache_size, cache_dir) if cache is not None else None
+        self.findings: list[str] = []
         self._parts: DataFrame | None = None
         self._synthetic_samples: DataFrame | None = None
 
@@ -143,7 +145,7 @@ class MedicalDataModule(AnomalibDataModule):
         """
         if self._parts is None:
             samples = self._make_samples()
-            check_samples(self.name, samples)
+            self.findings = check_samples(self.name, samples)
             self._parts = self._hold_out(samples)
             counts = self._parts.groupby(["split", "label"]).size()
             logger.info("%s: %s", self.name, ", ".join(f"{a} {b} {n}" for (a, b), n in counts.items()))
