@@ -21,22 +21,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from anomalib_memmc.arguments import require_choice, require_count, require_number
-from anomalib_memmc.callbacks import (
-    EveryImageOnce,
-    ExactResume,
-    ExperimentLog,
-    FinalValidation,
-    FitFeatureTarget,
-    FitScorer,
-    KeepCheckpoints,
-    KeepNoPredictions,
-    OneFolder,
-    PredictionTable,
-    ReconstructionPictures,
-    RequireFinite,
-    RunReport,
-    SameTraining,
-)
+from anomalib_memmc.callbacks import KeepCheckpoints
+from anomalib_memmc.callbacks.around import callbacks_around
 from anomalib_memmc.configurable import build, plain
 from anomalib_memmc.memory.advice import SCORING, TRAINING, advice
 from anomalib_memmc.metrics.evaluator import default_evaluator
@@ -290,23 +276,14 @@ class MemMCMAE(AnomalibModule):
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """What runs around the model: the components that are callbacks, and those of ``anomalib_memmc.callbacks``."""
-        callbacks = [
-            OneFolder(),
-            *([ExperimentLog()] if self.log_metrics else []),
-            EveryImageOnce(),
-            KeepNoPredictions(),
-            RequireFinite(),  # this and the table see raw scores
-            PredictionTable(),
-            *cast(Sequence[Callback], super().configure_callbacks()),
-            FitFeatureTarget(),
-            FitScorer(),
-        ]
-        if self.picture_every:
-            callbacks.append(ReconstructionPictures(every_n_epochs=self.picture_every))
-        if self.report:
-            callbacks.append(RunReport())
-        # random states and saving last: they see what the others did
-        return [*callbacks, SameTraining(), FinalValidation(), ExactResume(self.seed), self._keep_checkpoints]
+        return callbacks_around(
+            cast(Sequence[Callback], super().configure_callbacks()),
+            self._keep_checkpoints,
+            seed=self.seed,
+            picture_every=self.picture_every,
+            log_metrics=self.log_metrics,
+            report=self.report,
+        )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save plain arguments, the present scorer's among them, and thresholds for the file beside the checkpoint.
