@@ -12,8 +12,9 @@ import pyarrow as pa
 from anomalib_memmc.archive.detector import Detector
 from anomalib_memmc.archive.paths import Paths
 from anomalib_memmc.archive.rows import as_rows
-from anomalib_memmc.archive.run import digest, made_with
+from anomalib_memmc.archive.run import made_with
 from anomalib_memmc.archive.verdict import Judge
+from anomalib_memmc.checksum import digest
 from anomalib_memmc.ray_cluster import connect, require_ray
 
 CPUS_EACH = 0.5

@@ -16,9 +16,10 @@ from anomalib_memmc.archive.inputs import find_images
 from anomalib_memmc.archive.options import add_checkpoint, add_effort
 from anomalib_memmc.archive.paths import Paths
 from anomalib_memmc.archive.rows import save_maps
-from anomalib_memmc.archive.run import digest, made_with, score_here
+from anomalib_memmc.archive.run import made_with, score_here
 from anomalib_memmc.archive.table import ScoreTable
 from anomalib_memmc.archive.verdict import Judge
+from anomalib_memmc.checksum import digest
 from anomalib_memmc.ray_cluster import require_ray
 
 _ERRORS_SHOWN = 3

@@ -14,8 +14,9 @@ from anomalib_memmc.archive.cluster import Worker, _blocks, last_error, score_on
 from anomalib_memmc.archive.detector import Detector
 from anomalib_memmc.archive.inputs import find_images
 from anomalib_memmc.archive.paths import Paths
-from anomalib_memmc.archive.run import digest, score_here
+from anomalib_memmc.archive.run import score_here
 from anomalib_memmc.archive.verdict import Judge
+from anomalib_memmc.checksum import digest
 
 SOON = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
 
