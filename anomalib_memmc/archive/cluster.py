@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from anomalib_memmc.archive.rows import as_rows
-from anomalib_memmc.archive.run import digest, made_with
+from anomalib_memmc.archive.run import made_with
 from anomalib_memmc.archive.verdict import Judge
+from anomalib_memmc.checksum import digest
 from anomalib_memmc.detection.detector import Detector
 from anomalib_memmc.detection.paths import Paths
 from anomalib_memmc.ray_cluster import connect, require_ray

@@ -1,10 +1,7 @@
 """Scoring a list of files on this machine, and what a row tells of its making."""
 
-import hashlib
-import io
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -15,7 +12,6 @@ from anomalib_memmc.detection.detector import Detector
 from anomalib_memmc.detection.paths import Paths
 
 _LIBRARIES = ("anomalib", "torch")
-_AT_ONCE = 2**20
 
 
 def score_here(
@@ -52,19 +48,6 @@ def made_with(checkpoint: str) -> str:
             f"checkpoint {checkpoint[:12]}",
         ]
     )
-
-
-def digest(checkpoint: Path | bytes) -> str:
-    """SHA-256 of a checkpoint, in hexadecimal.
-
-    Args:
-        checkpoint: The file, or its content.
-    """
-    found = hashlib.sha256()
-    with io.BytesIO(checkpoint) if isinstance(checkpoint, bytes) else checkpoint.open("rb") as file:
-        while some := file.read(_AT_ONCE):
-            found.update(some)
-    return found.hexdigest()
 
 
 def _version(name: str) -> str:

@@ -12,9 +12,10 @@ from tqdm import tqdm
 from anomalib_memmc.archive.cluster import score_on_cluster
 from anomalib_memmc.archive.drift import announcement, compare
 from anomalib_memmc.archive.rows import save_maps
-from anomalib_memmc.archive.run import digest, made_with, score_here
+from anomalib_memmc.archive.run import made_with, score_here
 from anomalib_memmc.archive.table import ScoreTable
 from anomalib_memmc.archive.verdict import Judge
+from anomalib_memmc.checksum import digest
 from anomalib_memmc.detection.detector import Detector
 from anomalib_memmc.detection.inputs import find_images
 from anomalib_memmc.detection.options import add_checkpoint, add_effort

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast, get_args
 
 import torch
 from anomalib import LearningType
-from anomalib.data import Batch, InferenceBatch
+from anomalib.data import Batch
 from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
@@ -24,6 +24,7 @@ from anomalib_memmc.arguments import require_choice, require_count, require_numb
 from anomalib_memmc.callbacks import KeepCheckpoints
 from anomalib_memmc.callbacks.around import callbacks_around
 from anomalib_memmc.configurable import build, plain
+from anomalib_memmc.export import Exportable
 from anomalib_memmc.memory.advice import SCORING, TRAINING, advice
 from anomalib_memmc.metrics.evaluator import default_evaluator
 from anomalib_memmc.model.accumulation import ImageMean
@@ -41,7 +42,6 @@ from anomalib_memmc.model.post_processor import NormalQuantilePostProcessor
 from anomalib_memmc.model.pre_processor import ResizePreProcessor, refuse_normalize
 from anomalib_memmc.model.pretrained import WeightReport, load_mae_weights
 from anomalib_memmc.model.thresholds import thresholds_of
-from anomalib_memmc.model.tissue import post_process
 from anomalib_memmc.model.torch_model import MemMCMAEModel
 from anomalib_memmc.reporting.case_visualizer import CaseVisualizer
 from anomalib_memmc.resuming.thresholds_file import THRESHOLDS
@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 _LARGEST_SEED = 2**31 - 1  # what is added for process and epoch keeps it below NumPy's limit of 2**32
 
 
-class MemMCMAE(AnomalibModule):
+class MemMCMAE(Exportable, AnomalibModule):  # type: ignore[misc]  # Lightning and anomalib differ in to_onnx
     """Memory-augmented multi-level cross-attentional masked autoencoder (Tian et al., arXiv 2203.11725).
 
     Images are taken in [0, 1], without ImageNet normalisation unless ``normalize="imagenet"``. The defaults are the
@@ -187,21 +187,6 @@ class MemMCMAE(AnomalibModule):
     def on_train_start(self) -> None:
         """Begin a step without batches; random numbers are the matter of ``ExactResume``."""
         self._image_mean.restart()
-
-    def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:
-        """What an exported model does; unlike anomalib's, the post-processor may look at the images.
-
-        Args:
-            batch: Images (B, C, H, W) in [0, 1], of any size.
-            *args: Unused.
-            **kwargs: Unused.
-
-        Returns:
-            Scores and maps, post-processed.
-        """
-        del args, kwargs
-        images = self.pre_processor(batch) if self.pre_processor else batch
-        return post_process(self.post_processor, self.model(images), images)
 
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """One step on a batch of normal images.

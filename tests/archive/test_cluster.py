@@ -11,8 +11,9 @@ import pytest
 
 from anomalib_memmc import cli
 from anomalib_memmc.archive.cluster import Worker, _blocks, last_error, score_on_cluster
-from anomalib_memmc.archive.run import digest, score_here
+from anomalib_memmc.archive.run import score_here
 from anomalib_memmc.archive.verdict import Judge
+from anomalib_memmc.checksum import digest
 from anomalib_memmc.detection.detector import Detector
 from anomalib_memmc.detection.inputs import find_images
 from anomalib_memmc.detection.paths import Paths
