@@ -9,8 +9,8 @@ import yaml
 from anomalib_memmc.benchmark.job import parse
 
 REPO = Path(__file__).parents[1]
-PAGES = sorted([*REPO.glob("*.md"), *REPO.glob("docs/*.md")])
-GENERATED = REPO / "docs" / "performance-tables.md"
+PAGES = sorted([*REPO.glob("*.md"), *REPO.glob("docs/**/*.md")])
+GENERATED = REPO / "docs" / "evidence" / "performance-tables.md"
 LIMIT = 80
 BANNED = ("honest column", "glance at the light", "without a word", "(ours)", " ours ", "benchmarks/", "PYTHONPATH")
 

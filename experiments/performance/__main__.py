@@ -18,7 +18,7 @@ from experiments.performance.presets import presets
 from experiments.performance.table import Table
 from experiments.performance.training import training
 
-OUTPUT = Path(__file__).parents[2] / "docs" / "performance-tables.md"
+OUTPUT = Path(__file__).parents[2] / "docs" / "evidence" / "performance-tables.md"
 PAPER_IMAGES_PER_SECOND = 2000 * 13_794 / (22 * 3600)  # 2000 epochs of Covid-X in 22 hours on one RTX 3090
 SECTIONS = ("inference", "training", "memory", "loader")
 

@@ -1,0 +1,32 @@
+"""A hook of MkDocs: what the pages link to outside the site, such as ../CONTRIBUTING.md, is named as a file there."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+REPO = Path(__file__).parents[1]
+_LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s#:]+)(?:#[^)\s]*)?\)")
+_UNPUBLISHED = "docs/runs"
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Put the path of a file in the repository in place of a link that would lead nowhere.
+
+    Args:
+        markdown: The text of a page.
+        page: The page.
+
+    Returns:
+        The text, with all other links as they were.
+    """
+    folder = (REPO / "docs" / page.file.src_uri).parent
+
+    def mend(link: re.Match[str]) -> str:
+        target = (folder / link[2]).resolve()
+        path = target.relative_to(REPO).as_posix() if target.is_relative_to(REPO) else ""
+        is_published = path.startswith("docs/") and not path.startswith(_UNPUBLISHED)
+        if is_published or not target.exists():
+            return link[0]  # a link that leads nowhere at all is for MkDocs to complain about
+        return f"`{path}`" if link[1] in {link[2], target.name, path} else f"{link[1]} (`{path}`)"
+
+    return _LINK.sub(mend, markdown)
