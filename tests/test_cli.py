@@ -68,7 +68,7 @@ def test_train_from_a_checkpoint_tests_what_it_trained(config, tmp_path, monkeyp
     last = "results/MemMCMAE/Phantom/latest/weights/lightning/last.ckpt"
     assert cli.main(["train", "--config", config, *trainer, "--ckpt_path", last]) == 0
     assert tested == [6]
-    (path,) = tmp_path.glob("results/MemMCMAE/Phantom/latest/weights/lightning/*")
+    (path,) = tmp_path.glob("results/MemMCMAE/Phantom/latest/weights/lightning/*.ckpt")
     assert torch.load(path, weights_only=True)["global_step"] == 6
     tested.clear()
     assert cli.main(["train", "--config", config, *trainer]) == 0
