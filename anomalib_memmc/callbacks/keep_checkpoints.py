@@ -28,8 +28,8 @@ class KeepCheckpoints(Callback):
     of its own and begins with a copy of the file that it was resumed from.
 
     All checkpoints of the training are written atomically (``AtomicCheckpointIO``), with their thresholds as
-    ``thresholds.json`` beside them. anomalib's link ``latest`` points
-    to the run as soon as that has weights, and until then to the last one that had some.
+    ``thresholds.json`` beside them. anomalib's link ``latest`` points to the run as soon as that has weights, and until
+    then to the last one that had some.
 
     Args:
         minutes: Least time between two of these checkpoints, in minutes, at least 0.

@@ -37,7 +37,7 @@ class PredictionTable(Callback):
     - ``image_path`` (bytes that are not UTF-8 as backslash escapes), ``stratum`` and ``group`` (where the data module's
       samples tell), ``gt_label`` (0 or 1, empty where unknown);
     - ``score`` as the model gives it, higher = more unusual, and ``threshold``, above which an image is called
-      anomalous: ``label`` is then 1, else 0. Both are empty where no threshold was learnt;
+      anomalous: ``label`` is then 1, else 0. Threshold and label are empty where none was learnt;
     - ``percentile``, how many per cent of the held-out normal images score lower, and ``p_value``, the conformal
       p-value, where the post-processor knows those images' scores;
     - ``spread``, the standard deviation over the scorer's masks of the mean error, where there are masks;

@@ -8,6 +8,7 @@ from anomalib.post_processing import PostProcessor
 
 from anomalib_memmc.model.post_processor import NormalQuantilePostProcessor
 
+_PARTS: tuple[Literal["image"], Literal["pixel"]] = ("image", "pixel")
 _UNITS = {
     "image_threshold": "a score as in the column 'score', before post-processing; an image whose score is higher is "
     "called anomalous",
@@ -49,7 +50,8 @@ def thresholds_of(post_processor: Any) -> dict[str, Any]:
         Plain values for JSON, None where something is not known, and under ``units`` what each means.
     """
     is_known = isinstance(post_processor, PostProcessor) and post_processor.enable_thresholding
-    image, pixel = (_raw(post_processor, part) if is_known else None for part in ("image", "pixel"))
+    raw = (_raw(post_processor, part) if is_known else None for part in _PARTS)
+    image, pixel = (None if value is None or not math.isfinite(value) else value for value in raw)
     promise = getattr(post_processor, "promise", torch.full((4,), torch.nan))
     rate, low, high, count = (_finite(value) for value in promise)
     return {

@@ -75,7 +75,7 @@ def _panels(whole: Tensor, result: Result) -> list[Panel]:
         title = "anomaly map\n(bright = unusual)"
         panels.append(Panel(title, lambda axes: _map(axes, heat, threshold), BAR))
     if result.gt_mask is not None and bool(result.gt_mask.any()):
-        truth = result.gt_mask.detach().as_subclass(Tensor).float().cpu().squeeze().numpy()
+        truth = _plane(result.gt_mask).numpy()
         title = "ground truth:\nannotated region"
         panels.append(Panel(title, lambda axes: _outlined(axes, pixels, truth, 0.5, "dashed")))
     return panels
@@ -121,9 +121,14 @@ def _drawn(image: Tensor) -> NDArray[np.float32]:
 
 def _at_least(values: Tensor, size: tuple[int, ...]) -> NDArray[np.float32]:
     """A map (H, W), in each direction enlarged to a size if it is smaller."""
-    values = values.detach().as_subclass(Tensor).float().cpu().squeeze()
-    larger = [max(pair) for pair in zip(values.shape, size, strict=True)]
-    return functional.interpolate(values[None, None], larger, mode="bilinear", align_corners=False)[0, 0].numpy()
+    plane = _plane(values)
+    larger = [max(pair) for pair in zip(plane.shape, size, strict=True)]
+    return functional.interpolate(plane[None, None], larger, mode="bilinear", align_corners=False)[0, 0].numpy()
+
+
+def _plane(values: Tensor) -> Tensor:
+    """A map or a mask (H, W) or (1, H, W) as (H, W), float, on the CPU."""
+    return values.detach().as_subclass(Tensor).float().cpu().reshape(values.shape[-2:])
 
 
 def _show(axes: Axes, pixels: NDArray[np.float32]) -> None:

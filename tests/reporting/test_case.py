@@ -112,7 +112,8 @@ def test_the_ground_truth_stands_apart_from_the_verdict(verdict):
 )
 @pytest.mark.parametrize("label", [0, 1])
 def test_words_lie_on_white_at_every_shape(height, width, channels, label):
-    result = replace(ANOMALOUS, label=label, path=f"/scans/{'long-' * 40}.png", gt_label=1, gt_mask=MASK)
+    mask = torch.ones(height, width, dtype=torch.bool)
+    result = replace(ANOMALOUS, label=label, path=f"/scans/{'long-' * 40}.png", gt_label=1, gt_mask=mask)
     figure = case_figure(picture(height, width, channels), result)
     figure.canvas.draw()
     sheet = figure.bbox
