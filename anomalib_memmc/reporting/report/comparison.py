@@ -42,7 +42,7 @@ def write_comparison(folders: Sequence[Path], output: Path | None = None) -> Pat
 
 
 def names(folders: Sequence[Path]) -> list[str]:
-    """What tells some folders apart: their paths below the folder that all of them share.
+    """What tells some folders apart: their paths without the parts at both ends that all of them share.
 
     Raises:
         ValueError: If one is given twice.
@@ -53,7 +53,10 @@ def names(folders: Sequence[Path]) -> list[str]:
             msg = f"{folders[index]} is the same run as {folders[resolved.index(folder)]}: give each run once."
             raise ValueError(msg)
     shared = os.path.commonpath([folder.parent for folder in resolved])
-    return [folder.relative_to(shared).as_posix() for folder in resolved]
+    parts = [folder.relative_to(shared).parts for folder in resolved]
+    while min(map(len, parts)) > 1 and len({own[-1] for own in parts}) == 1:
+        parts = [own[:-1] for own in parts]
+    return ["/".join(own) for own in parts]
 
 
 def content(runs: dict[str, Run], found: dict[str, Findings]) -> dict[str, Any]:

@@ -69,13 +69,13 @@ def histogram(normal: NDArray[np.float64], anomalous: NDArray[np.float64], thres
         low, high = min(low, threshold), max(high, threshold)
     margin = 0.02 * (high - low) or 0.5
     bins = np.linspace(low - margin, high + margin, BINS + 1).tolist()
-    for scores, colour, hatch, name in ((normal, NORMAL, None, "normal"), (anomalous, ANOMALOUS, "////", "anomalous")):
-        if len(scores):
-            label = f"{name} ({len(scores)})"
-            clipped = scores.clip(max=high)
-            face = (*to_rgb(colour), 0.3)
-            kind: dict[str, Any] = {"histtype": "stepfilled", "facecolor": face, "edgecolor": colour, "linewidth": 1.4}
-            axes.hist(clipped, bins=bins, label=label, hatch=hatch, **kind)
+    kind: Any = {"bins": bins, "histtype": "stepfilled", "linewidth": 1.4}
+    if len(normal):
+        face = (*to_rgb(NORMAL), 0.35)
+        axes.hist(normal.clip(max=high), label=f"normal ({len(normal)})", facecolor=face, edgecolor=NORMAL, **kind)
+    if len(anomalous):
+        kind |= {"hatch": "////", "facecolor": "none", "edgecolor": ANOMALOUS}  # seen over the other one, and in grey
+        axes.hist(anomalous.clip(max=high), label=f"anomalous ({len(anomalous)})", **kind)
     if threshold is not None:
         axes.axvline(threshold, color="black", linewidth=1.6, linestyle="--", label=f"threshold {threshold:.3g}")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -103,13 +103,15 @@ def false_alarms(rates: Sequence[Kept], normals: int) -> str:
 
 def roc_overlay(curves: dict[str, Discrimination]) -> str:
     """The ROC curves of several runs, by name."""
-    figure, axes = _axes("false-alarm rate (1 - specificity)", "sensitivity", size=(5.6, 4.8))
+    figure, axes = _axes("false-alarm rate (1 - specificity)", "sensitivity", size=(4.8, 4.2))
     axes.plot([0, 1], [0, 1], color=CHANCE, linewidth=1, linestyle=":")
     for index, (name, found) in enumerate(curves.items()):
         colour, stroke = LINES[index % len(LINES)]
         label = f"{name}: {found.auroc.value:.3f} ({found.auroc.low:.3f} to {found.auroc.high:.3f})"
         axes.step(found.roc.x, found.roc.y, where="post", color=colour, linestyle=stroke, linewidth=1.7, label=label)
-    _unit_square(axes, "lower right", title="AUROC (95 % interval)")
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    below: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "title": "AUROC (95 % interval)"}
+    axes.legend(frameon=False, fontsize=9, title_fontsize=9, **below)
     return svg(figure)
 
 
@@ -131,6 +133,6 @@ def _axes(x_label: str, y_label: str, size: tuple[float, float] = SIZE) -> tuple
     return figure, axes
 
 
-def _unit_square(axes: Axes, place: Literal["lower left", "lower right"], title: str | None = None) -> None:
+def _unit_square(axes: Axes, place: Literal["lower left", "lower right"]) -> None:
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-    axes.legend(fontsize=8.5, title_fontsize=8.5, frameon=False, loc=place, title=title)
+    axes.legend(fontsize=8.5, frameon=False, loc=place)

@@ -15,7 +15,8 @@ from anomalib_memmc.reporting.report.run import Run, unscored
 SPECIFICITIES = (0.9, 0.95)
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 """False-alarm rates at which the promise is compared with what was measured."""
-MAPS = {"learnt": "learnt threshold", "best": "best threshold", "brightness": "brightness", "centre": "centre"}
+MAPS = ("learnt", "best", "brightness", "centre")
+"""Maps whose IoU a test measures, see ``Localisation``."""
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,10 @@ def test_runs_are_told_apart_by_what_differs(tmp_path):
     folders = [tmp_path / name for name in ("a/Model/v0", "b/Model/v0")]
     for folder in folders:
         folder.mkdir(parents=True)
-    assert names(folders) == ["a/Model/v0", "b/Model/v0"]
+    assert names(folders) == ["a", "b"]
+    assert names([*folders, tmp_path / "b" / "Model" / "v1"]) == ["a/Model/v0", "b/Model/v0", "b/Model/v1"]
+    assert names([tmp_path / "a", folders[0]]) == ["a", "a/Model/v0"]
     (tmp_path / "latest").symlink_to(folders[0])
-    assert names([tmp_path / "latest", folders[1]]) == ["a/Model/v0", "b/Model/v0"]
+    assert names([tmp_path / "latest", folders[1]]) == ["a", "b"]
     with pytest.raises(ValueError, match="is the same run as"):
         names([folders[0], tmp_path / "latest"])
