@@ -42,7 +42,7 @@ from anomalib_memmc.resuming import link_latest_weights
 from anomalib_memmc.usage import main_line
 
 TRACEBACK_VARIABLE = "MEMMC_TRACEBACK"
-USER_ERRORS = (ValueError, OSError, RuntimeError, MisconfigurationException)
+USER_ERRORS = (ValueError, OSError, RuntimeError, MisconfigurationException, ModuleNotFoundError)
 COMMANDS = {
     "backbone": backbone,
     "benchmark": benchmark,
@@ -143,9 +143,9 @@ class CLI(AnomalibCLI):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
-    A user's mistake (a misspelt key, a wrong value, a missing file, weights that do not fit) ends in one message on
-    stderr, its last line. Set the environment variable ``MEMMC_TRACEBACK=1`` to see where it was raised. Other
-    exceptions are bugs and keep their traceback.
+    A user's mistake (a misspelt key, a wrong value, a missing file or package, weights that do not fit) ends in one
+    message on stderr, its last line. Set the environment variable ``MEMMC_TRACEBACK=1`` to see where it was raised.
+    Other exceptions are bugs and keep their traceback.
 
     Args:
         argv: Arguments without the program's name. Defaults to those of the process.

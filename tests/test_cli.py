@@ -1,6 +1,7 @@
 import os
 import runpy
 import sys
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -102,6 +103,11 @@ def test_seed_is_set_before_the_model_is_built(config, monkeypatch, arguments, s
         (["--data.init_args.num_train", "null"], "num_train of Phantom must not be null"),
         (["--data.init_args.train_batch_size", "0"], "train_batch_size must be a whole number of at least 1"),
         (["--trainer.devices", "0"], "Trainer(devices='0')"),
+        pytest.param(
+            ["--trainer.logger", "WandbLogger"],
+            "Requirement 'wandb",
+            marks=pytest.mark.skipif(find_spec("wandb") is not None, reason="Weights & Biases is installed"),
+        ),
     ],
 )
 def test_user_error_is_one_message(config, capsys, arguments, message):

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from anomalib.data import InferenceBatch
+from anomalib.deploy import CompressionType
 from torch import Tensor
 
 from anomalib_memmc.export.input_check import fits, refuse, without_misfits
@@ -134,9 +135,14 @@ class Exportable:
             The ``.xml`` file.
 
         Raises:
-            RuntimeError: If onnx, onnxscript or openvino is not installed.
+            RuntimeError: If onnx, onnxscript or openvino is not installed, or nncf where it is needed.
         """
         _require("onnx", "onnxscript", "openvino")
+        compression = kwargs.get("compression_type")
+        is_quantised = compression is not None and CompressionType(compression) is not CompressionType.FP16
+        if is_quantised and find_spec("nncf") is None:
+            msg = "Compression to 8 bits needs nncf: pip install nncf, or leave --compression_type out."
+            raise RuntimeError(msg)
         kwargs["onnx_kwargs"] = {**(kwargs.get("onnx_kwargs") or {}), "papers": False}
         path: Path = super().to_openvino(export_root, model_file_name, input_size, **kwargs)  # type: ignore[misc]
         self._finish("openvino", [path, path.with_suffix(".bin")], input_size)

@@ -111,5 +111,5 @@ def test_every_command_with_a_checkpoint(tmp_path, monkeypatch, capsys, command)
 @pytest.mark.parametrize("command", ["inspect", "shift-test"])
 def test_own_commands_with_a_checkpoint(tmp_path, monkeypatch, capsys, command):
     (tmp_path / "text.ckpt").write_text("weights")
-    assert cli.main([command, "--checkpoint", str(tmp_path / "text.ckpt"), "--config", "none.yaml"]) == 1
+    assert cli.main([command, "--checkpoint", str(tmp_path / "text.ckpt"), "--config", "quickstart"]) == 1
     assert "text.ckpt cannot be read" in capsys.readouterr().err.splitlines()[-1]
