@@ -138,7 +138,7 @@ def run_or_parse_score(command: str, arguments: list[str], place: Path) -> None:
 
 
 def list_benchmark(command: str, arguments: list[str], place: Path) -> None:
-    """Read the arguments, then list the jobs in place of running them, and read what the jobs would be built of."""
+    """Read the arguments, then list the jobs in place of running them, and read what the first would be built of."""
     del place
     parse(lambda: cli.main([command, *arguments]))
     kept = [word for word in arguments if word != "--list"]
@@ -149,8 +149,7 @@ def list_benchmark(command: str, arguments: list[str], place: Path) -> None:
     register()
     (config,) = options(kept, "--config")
     overrides = [word for word in kept if word not in {"--config", config}]
-    for job in {job.model: job for job in load(config, list(dotlist(overrides))).jobs}.values():
-        read_job(job.config)
+    read_job(load(config, list(dotlist(overrides))).jobs[0].config)
 
 
 def small_memory(command: str, arguments: list[str], place: Path) -> None:
