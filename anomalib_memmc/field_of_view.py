@@ -26,7 +26,7 @@ class FieldOfView(Configurable, nn.Module):
     Raises:
         ValueError: If an argument is out of its range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> image = torch.full((1, 3, 64, 64), 0.5)
         >>> image[..., :16] = 0  # a black border at the left

@@ -9,7 +9,7 @@ def register() -> None:
     ``get_datamodule`` and hence ``anomalib benchmark`` only see what lives in anomalib's own modules. Call this once,
     before any of them; calling it again changes nothing. The ``anomalib-memmc`` command does it by itself.
 
-    Example:
+    Examples:
         >>> from anomalib.models import list_models
         >>> from anomalib_memmc.register import register
         >>> register()

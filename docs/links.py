@@ -1,4 +1,4 @@
-"""A hook of MkDocs: what the pages link to outside the site, such as ../CONTRIBUTING.md, is named as a file there."""
+"""A hook of MkDocs: files outside the site, such as ../CONTRIBUTING.md, are named; pictures open at their own size."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 REPO = Path(__file__).parents[1]
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s#:]+)(?:#[^)\s]*)?\)")
+_PICTURE = re.compile(r"^!\[[^\]]*\]\(([^)\s]+)\)$", re.MULTILINE)
 _UNPUBLISHED = "docs/runs"
 
 
@@ -17,7 +18,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         page: The page.
 
     Returns:
-        The text, with all other links as they were.
+        The text, with all other links as they were, and every picture a link to its file.
     """
     folder = (REPO / "docs" / page.file.src_uri).parent
 
@@ -27,6 +28,6 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         is_published = path.startswith("docs/") and not path.startswith(_UNPUBLISHED)
         if is_published or not target.exists():
             return link[0]  # a link that leads nowhere at all is for MkDocs to complain about
-        return f"`{path}`" if link[1] in {link[2], target.name, path} else f"{link[1]} (`{path}`)"
+        return f"`{path}`" if link[1].rstrip("/") in {link[2], target.name, path} else f"{link[1]} (`{path}`)"
 
-    return _LINK.sub(mend, markdown)
+    return _PICTURE.sub(lambda picture: f"[{picture[0]}]({picture[1]})", _LINK.sub(mend, markdown))

@@ -1,5 +1,7 @@
 """README and docs: short paragraphs, links and commands that lead somewhere, code that fits the package."""
 
+import importlib
+import pkgutil
 import re
 from pathlib import Path
 
@@ -34,8 +36,12 @@ def blocks(text, language):
 
 
 def anchors(page):
-    headings = re.findall(r"^#+ (.*)$", prose(page.read_text(encoding="utf-8")), flags=re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    text = page.read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.*)$", prose(text), flags=re.MULTILINE)
+    documented = re.findall(r"^::: (\S+)$", text, flags=re.MULTILINE)
+    members = {f"{name}.{member}" for name in documented for member in dir(pkgutil.resolve_name(name))}
+    slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return {*slugs, *documented, *members}
 
 
 @pages
@@ -84,6 +90,14 @@ def test_files_and_modules_that_commands_name_exist(page):
 def test_python_code_compiles(page):
     for code in blocks(page.read_text(encoding="utf-8"), "python"):
         compile(code, page.name, "exec")
+
+
+def test_every_public_name_is_in_the_api():
+    documented = re.findall(r"^::: (\S+)$", (REPO / "docs" / "api.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for module in ("anomalib_memmc", "anomalib_memmc.scoring", "anomalib_memmc.metrics", "anomalib_memmc.data"):
+        for name in importlib.import_module(module).__all__:
+            value = pkgutil.resolve_name(f"{module}.{name}")
+            assert any(pkgutil.resolve_name(other) is value for other in documented), f"{module}.{name}"
 
 
 def test_readmes_python_code_builds_its_model():

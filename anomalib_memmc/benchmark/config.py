@@ -154,7 +154,7 @@ def merge(base: Any, override: Any) -> Any:
     Returns:
         The merged configuration.
 
-    Example:
+    Examples:
         >>> merge({"class_path": "a.A", "init_args": {"x": 1, "y": 2}}, {"init_args": {"x": 3}})
         {'class_path': 'a.A', 'init_args': {'x': 3, 'y': 2}}
         >>> merge({"class_path": "a.A", "init_args": {"x": 1}}, {"class_path": "b.B"})

@@ -59,7 +59,7 @@ class PredictionTable(Callback):
     Raises:
         ValueError: If ``max_rows`` is smaller than 1.
 
-    Example:
+    Examples:
         >>> from anomalib.engine import Engine
         >>> engine = Engine(callbacks=[PredictionTable()])
     """

@@ -48,7 +48,7 @@ class ReconstructionPictures(Callback):
     Raises:
         ValueError: If an argument is out of range.
 
-    Example:
+    Examples:
         >>> from anomalib.engine import Engine
         >>> engine = Engine(callbacks=[ReconstructionPictures(every_n_epochs=10)])
     """

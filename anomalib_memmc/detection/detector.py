@@ -41,7 +41,7 @@ class Detector:
         FileNotFoundError: If there is no such file.
         ValueError: If it is no checkpoint of MemMCMAE, or there is no such device.
 
-    Example:
+    Examples:
         >>> from anomalib_memmc import Detector
         >>> from anomalib_memmc.reporting import case_figure
         >>> result = Detector("model.ckpt").judge("image.png")  # doctest: +SKIP

@@ -16,7 +16,7 @@ class AUROC(anomalib.metrics.AUROC):
         prefix: Put before the metric's name, for example ``"image_"``.
         strict: ``False``: batches without the fields are passed over.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from anomalib.data import ImageBatch
         >>> auroc = AUROC(fields=["pred_score", "gt_label"])

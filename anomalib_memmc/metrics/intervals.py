@@ -74,7 +74,7 @@ def wilson(count: int, total: int) -> Interval:
     Raises:
         ValueError: If ``total`` is below 1, or ``count`` out of its range.
 
-    Example:
+    Examples:
         >>> [round(value, 4) for value in wilson(0, 20)]
         [0.0, 0.0, 0.1611]
     """

@@ -150,7 +150,7 @@ class IoU(AnomalibMetric, _IoU):  # type: ignore[misc]
         seed: Seed of the draw.
         **kwargs: Options of ``torchmetrics.Metric``.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from anomalib.data import ImageBatch
         >>> mask = torch.zeros(1, 4, 4, dtype=torch.bool)

@@ -62,7 +62,7 @@ def matched_auroc(
         ValueError: If lengths differ, a value is not finite, a label is neither 0 nor 1, a class is missing, or
             ``caliper`` is not above 0.
 
-    Example:
+    Examples:
         >>> matched_auroc([0.1, 0.3, 0.2, 0.9], [0, 0, 1, 1], nuisance=[1, 2, 1, 2], caliper=0.3).value
         1.0
         >>> matched_auroc([0.1, 0.3, 0.2, 0.9], [0, 0, 1, 1], nuisance=None).value
@@ -100,7 +100,7 @@ def paired_difference(
     Raises:
         ValueError: As for :func:`matched_auroc`.
 
-    Example:
+    Examples:
         >>> paired_difference([0.1, 0.3, 0.2, 0.9], [0.1, 0.2, 0.3, 0.9], [0, 0, 1, 1]).value
         -0.25
     """

@@ -43,7 +43,7 @@ def case_figure(image: str | Path | Tensor, result: Result) -> Figure:
         ImageReadError: If the file cannot be read.
         ValueError: If the tensor is no such image.
 
-    Example:
+    Examples:
         >>> from anomalib_memmc import Detector
         >>> from anomalib_memmc.reporting import case_figure
         >>> result = Detector("model.ckpt").judge("image.png")  # doctest: +SKIP

@@ -90,7 +90,7 @@ def ms_ssim_map(x: Tensor, y: Tensor) -> Tensor:
         ValueError: If the images differ in channels or size, have fewer than four dimensions, or a side is shorter
             than 11 pixels.
 
-    Example:
+    Examples:
         >>> x = torch.zeros(1, 3, 64, 64)
         >>> ms_ssim_map(x, x).max().item()
         0.0

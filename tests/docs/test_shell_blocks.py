@@ -10,7 +10,7 @@ import sys
 
 import pytest
 from helpers.doc_commands import CHECKPOINT, RUN, check
-from helpers.shell import PAGES, REPO, SHELLS, blocks, commands, split
+from helpers.shell import PAGES, REPO, blocks, commands, split
 
 from anomalib_memmc import cli
 
@@ -70,32 +70,38 @@ def test_no_block_is_left_out():
 
 
 def test_words_of_a_block():
-    block = "CKPT=a/model.ckpt  \nX=$(list --all | head -1)\nuse $CKPT ${CKPT} $X > file && more 'a b' \\\n  --last  # no\n"
+    block = (
+        "CKPT=a/model.ckpt  \nX=$(list --all | head -1)\nuse $CKPT ${CKPT} $X > file && more 'a b' \\\n --last # no\n"
+    )
     assert split(block, {}) == [
         ["list", "--all"],
         ["head", "-1"],
         ["use", "a/model.ckpt", "a/model.ckpt", "X"],
         ["more", "a b", "--last"],
     ]
-    assert SHELLS
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "reason"),
     [
-        "unknown-program --option",
-        "anomalib-memmc train --config no-such-preset",
-        "anomalib-memmc train --config quickstart --model.init_args.no_such_key 1 --ckpt_path X",
-        "anomalib-memmc score ARCHIVE --checkpoint CKPT --output DIR --no-such-option",
-        "anomalib-memmc no-such-command",
-        "python -m experiments.evidence docs/runs/nih-cxr --no-such-option",
-        "python -m experiments.no_such_study",
-        "pip install 'anomalib-memmc[no-such-extra]'",
-        "pytest tests/no_such_test.py",
-        "make no-such-target",
+        ("unknown-program --option", "no rule for the program 'unknown-program'"),
+        ("anomalib-memmc train --config no-such-preset --ckpt_path X", "no-such-preset"),
+        ("anomalib-memmc train --config quickstart --model.init_args.no_such_key 1 --ckpt_path X", "no_such_key"),
+        ("anomalib train --model MemMCMAE --config configs/quickstart.yaml", "MemMCMAE"),
+        ("anomalib-memmc score ARCHIVE --checkpoint CKPT --output DIR --no-such-option", "--no-such-option"),
+        ("anomalib-memmc no-such-command", "'no-such-command'"),
+        ("anomalib-memmc benchmark --config configs/benchmark.yaml --data.init_args.no_such_key 1", "no_such_key"),
+        ("python -m experiments.evidence docs/runs/nih-cxr --alike noise --no-such-option", "--no-such-option"),
+        ("python -m experiments.evidence docs/runs/nowhere --alike noise", "docs/runs/nowhere"),
+        ("python -m experiments.no_such_study", "experiments.no_such_study"),
+        ("pip install 'anomalib-memmc[no-such-extra]'", "no-such-extra"),
+        ("pytest tests/no_such_test.py", "no_such_test.py"),
+        ("make no-such-target", "no-such-target"),
     ],
 )
-def test_a_wrong_command_fails(line, place):
+def test_a_wrong_command_fails(line, reason, place, capsys):
+    """The rules see a wrong option, a missing file, and a name that is none."""
     (words,) = split(line, {})
-    with pytest.raises((AssertionError, Exception, SystemExit)):
+    with pytest.raises((AssertionError, Exception, SystemExit)) as failed:
         check(words, place)
+    assert reason in f"{failed.value} {capsys.readouterr().err}"

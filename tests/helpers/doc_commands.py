@@ -2,9 +2,9 @@
 
 import argparse
 import importlib.metadata
+import itertools
 import re
 import runpy
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +15,9 @@ from helpers.models import TINY_MEMMC
 from helpers.shell import REPO, split
 from torch.distributed.run import get_args_parser as torchrun_parser
 
-from anomalib_memmc import cli
+from anomalib_memmc import cli, register
+from anomalib_memmc.benchmark.config import dotlist, load
+from anomalib_memmc.benchmark.job import parse as read_job
 from anomalib_memmc.presets.arguments import with_preset_files
 
 RUN = "results/MemMCMAE/Phantom/v0"
@@ -41,14 +43,17 @@ PLAIN_SCORE = {  # the presets' pretrained features may not be here
     "model.init_args.visualizer": "false",
     "model.init_args.report": "false",
 }
+HYPERKVASIR = {
+    "data.init_args.root": "hyper-kvasir",
+    "data.init_args.num_train_normal": 24,
+    "data.init_args.num_test_normal": 6,
+}
 SMALLEST = {
     "configs/quickstart.yaml": QUICKSTART,
     "quickstart": QUICKSTART,
     "cpu/folder": TINY | PLAIN_SCORE | {"data.init_args.root": "folder"},
     "cpu/covidx": TINY | PLAIN_SCORE | {"data.init_args.root": "covidx"},
-    "cpu/hyperkvasir": TINY
-    | PLAIN_SCORE
-    | {"data.init_args.root": "hyper-kvasir", "data.init_args.num_train_normal": 24, "data.init_args.num_test_normal": 6},
+    "cpu/hyperkvasir": TINY | PLAIN_SCORE | HYPERKVASIR,
 }
 """Presets that the pages train by one plain line, and what makes them tiny. All others are parsed."""
 SMALL_NETWORK = {"encoder_dim": 48, "encoder_depth": 1, "decoder_dim": 64, "decoder_depth": 1}
@@ -92,7 +97,8 @@ def ours(words: list[str], place: Path) -> None:
 
 def anomalibs(words: list[str], place: Path) -> None:
     """``anomalib``, which knows no bare names of this plugin and no presets by name."""
-    assert not any(word in {"MemMCMAE", "Phantom", "HyperKvasir", "CovidX"} for word in words)
+    bare = {"MemMCMAE", "Phantom", "HyperKvasir", "CovidX"} & {*words}
+    assert not bare, f"anomalib does not know {bare}"
     for preset in options(words, "--config"):
         assert Path(preset).is_file(), preset
     anomalibs_command(AnomalibCLI, words[1:], words[1:])
@@ -132,14 +138,18 @@ def run_or_parse_score(command: str, arguments: list[str], place: Path) -> None:
 
 
 def list_benchmark(command: str, arguments: list[str], place: Path) -> None:
-    """Read the arguments, then list the jobs in place of running them: every configuration is read."""
+    """Read the arguments, then list the jobs in place of running them, and read what the first would be built of."""
     del place
     parse(lambda: cli.main([command, *arguments]))
-    kept = list(arguments)
+    kept = [word for word in arguments if word != "--list"]
     for option in ("--ray", "--job"):
         if option in kept:
             del kept[kept.index(option) : kept.index(option) + 2]
-    assert cli.main([command, *[word for word in kept if word != "--list"], "--list"]) == 0
+    assert cli.main([command, *kept, "--list"]) == 0
+    register()
+    (config,) = options(kept, "--config")
+    overrides = [word for word in kept if word not in {"--config", config}]
+    read_job(load(config, list(dotlist(overrides))).jobs[0].config)
 
 
 def small_memory(command: str, arguments: list[str], place: Path) -> None:
@@ -159,7 +169,7 @@ def parse_inspect(command: str, arguments: list[str], place: Path) -> None:
 
 
 def experiment(words: list[str], place: Path) -> None:
-    """``python -m experiments.NAME``: its parser reads the arguments; those on predictions in docs/runs must be there."""
+    """``python -m experiments.NAME``: its parser reads the arguments; runs that it names in docs/runs are there."""
     del place
     for word in words:
         assert not word.startswith("docs/runs") or (REPO / word).is_dir(), word
@@ -194,7 +204,7 @@ def pip(words: list[str], place: Path) -> None:
     assert words[1] == "install"
     known = set(importlib.metadata.metadata("anomalib-memmc").get_all("Provides-Extra") or ()) | _extras()
     for word in words[2:]:
-        name, extras = re.fullmatch(r"([\w.-]+)(?:\[([\w,]+)\])?", word).groups()  # type: ignore[union-attr]
+        name, extras = re.fullmatch(r"([\w.-]+)(?:\[([\w,-]+)\])?", word).groups()  # type: ignore[union-attr]
         assert name in {".", "-e", "anomalib-memmc"}, word
         assert not extras or set(extras.split(",")) <= known, word
 
@@ -208,7 +218,8 @@ def _extras() -> set[str]:
 def tests(words: list[str], place: Path) -> None:
     """``pytest``: its files exist."""
     del place
-    assert all((REPO / word).exists() for word in words[1:])
+    for word in words[1:]:
+        assert (REPO / word).exists(), word
 
 
 def torchrun(words: list[str], place: Path) -> None:
@@ -229,7 +240,7 @@ def make(words: list[str], place: Path) -> None:
     """``make``: its targets exist."""
     del place
     targets = re.findall(r"^(\w+):", (REPO / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert set(words[1:]) <= set(targets)
+    assert set(words[1:]) <= set(targets), words[1:]
 
 
 def nothing(words: list[str], place: Path) -> None:
@@ -238,7 +249,7 @@ def nothing(words: list[str], place: Path) -> None:
 
 def options(words: Sequence[str], name: str) -> list[str]:
     """The values of an option that is given as two words."""
-    return [value for option, value in zip(words, words[1:], strict=False) if option == name]
+    return [value for option, value in itertools.pairwise(words) if option == name]
 
 
 EXTRA = {

@@ -52,7 +52,7 @@ class CovidX(MedicalDataModule):
         DatasetNotFoundError: In ``prepare_data`` and ``setup``, if the images or the label files are not found.
         DatasetError: If a label file is malformed, or files are missing and `missing` is "error".
 
-    Example:
+    Examples:
         >>> from anomalib_memmc.data import CovidX
         >>> datamodule = CovidX(root="./datasets/CovidX", missing="skip")
         >>> datamodule.name

@@ -62,7 +62,7 @@ class HyperKvasir(MedicalDataModule):
         DatasetError: If it does not fill the requested split.
         ValueError: If there is no such `region`.
 
-    Example:
+    Examples:
         >>> from anomalib_memmc.data import HyperKvasir
         >>> datamodule = HyperKvasir(root="./datasets/HyperKvasir", train_batch_size=64)
         >>> datamodule.name

@@ -50,7 +50,7 @@ class Phantom(MedicalDataModule):
     Raises:
         ValueError: If the kind is unknown, a count is below 1 or the size below 32.
 
-    Example:
+    Examples:
         >>> from anomalib_memmc.data import Phantom
         >>> datamodule = Phantom(kind="radiograph", image_size=64, num_workers=0)
         >>> datamodule.name
