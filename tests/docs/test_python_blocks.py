@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from helpers.images import TINY_PHANTOM
 from helpers.models import TINY_MEMMC
@@ -13,10 +14,11 @@ from anomalib_memmc import HyperKvasir, Phantom
 ELSEWHERE = {
     "docs/backbone.md": "tests/backbone/test_page.py",
     "docs/data-set.md": "tests/docs/test_data_set.py",
+    "docs/deploy.md": "tests/export/test_deploy_page.py",
     "docs/extending.md": "tests/test_extending.py",
     "docs/reading-a-result.md": "tests/detection/test_page.py",
 }
-HERE = {"README.md", "docs/thresholds.md", "docs/your-data.md"}
+HERE = {"README.md", "docs/archive.md", "docs/thresholds.md", "docs/your-data.md"}
 
 
 def block(page):
@@ -55,6 +57,15 @@ def test_thresholds_prints_the_rows_of_its_table(capsys):
     rows = capsys.readouterr().out
     assert len(rows.splitlines()) == 4
     assert rows in (REPO / "docs" / "thresholds.md").read_text(encoding="utf-8")
+
+
+def test_archive_lists_the_alarms(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("DIR/scores").mkdir(parents=True)
+    rows = pd.DataFrame({"path": ["a.png", "b.png", "c.png"], "label": pd.array([0, 1, None], dtype="Int8")})
+    rows.to_parquet("DIR/scores/part-000000.parquet")
+    exec(block("docs/archive.md"), {})
+    assert Path("alarms.csv").read_text().split() == ["path", "b.png"]
 
 
 def test_your_data_splits_alike(hyperkvasir_root, tmp_path, monkeypatch):

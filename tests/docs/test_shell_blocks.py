@@ -13,6 +13,7 @@ from helpers.doc_commands import CHECKPOINT, RUN, check
 from helpers.shell import PAGES, REPO, blocks, commands, split
 
 from anomalib_memmc import cli
+from anomalib_memmc.presets.command import standalone
 
 ALL = commands()
 UNIQUE = {command.words: command for command in reversed(ALL)}
@@ -44,6 +45,8 @@ def place(trained, covidx_root, hyperkvasir_root, tmp_path, monkeypatch):
             shutil.copy(path, tmp_path / "folder" / folder / f"{number:02}.png")
     for page, file in {"extending": "my_scores.py", "data-set": "my_data.py"}.items():
         (tmp_path / file).write_text(blocks(REPO / "docs" / f"{page}.md", {"python"})[0][1])
+    (tmp_path / "my.yaml").write_text(standalone("quickstart"))
+    (tmp_path / "alarms.csv").write_text("path\nimages/00.png\nimages/02.png\n")
     (tmp_path / "mine.yaml").write_text(blocks(REPO / "docs" / "extending.md", {"yaml"})[0][1])
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)

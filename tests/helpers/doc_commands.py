@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.metadata
+import importlib.util
 import itertools
 import re
 import runpy
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import lightning.pytorch.loggers
 import pytest
 from anomalib.cli import AnomalibCLI
 from helpers.models import TINY_MEMMC
@@ -51,6 +53,7 @@ HYPERKVASIR = {
 SMALLEST = {
     "configs/quickstart.yaml": QUICKSTART,
     "quickstart": QUICKSTART,
+    "my.yaml": QUICKSTART,  # a copy of it
     "cpu/folder": TINY | PLAIN_SCORE | {"data.init_args.root": "folder"},
     "cpu/covidx": TINY | PLAIN_SCORE | {"data.init_args.root": "covidx"},
     "cpu/hyperkvasir": TINY | PLAIN_SCORE | HYPERKVASIR,
@@ -106,6 +109,10 @@ def anomalibs(words: list[str], place: Path) -> None:
 
 def anomalibs_command(program: type[AnomalibCLI], arguments: list[str], written: list[str]) -> None:
     """Train at the smallest where that is known; read the arguments of everything else, and print what they are."""
+    for name in options(written, "--trainer.logger"):
+        if any(importlib.util.find_spec(package) is None for package in LOGGERS.get(name, ())):
+            assert hasattr(lightning.pytorch.loggers, name), name
+            return
     presets = options(written, "--config")
     smallest = SMALLEST.get(presets[0]) if len(presets) == 1 and written[0] == "train" else None
     if smallest is None or "--ckpt_path" in written or "--data" in written:
@@ -199,13 +206,13 @@ def parse(call: Callable[[], object]) -> None:
 
 
 def pip(words: list[str], place: Path) -> None:
-    """``pip install``: this package, from here or by its name, with extras that it has."""
+    """``pip install``: this package, from here or by its name, with extras that it has, or a viewer."""
     del place
     assert words[1] == "install"
     known = set(importlib.metadata.metadata("anomalib-memmc").get_all("Provides-Extra") or ()) | _extras()
     for word in words[2:]:
         name, extras = re.fullmatch(r"([\w.-]+)(?:\[([\w,-]+)\])?", word).groups()  # type: ignore[union-attr]
-        assert name in {".", "-e", "anomalib-memmc"}, word
+        assert name in {".", "-e", "anomalib-memmc", "tensorboard"}, word
         assert not extras or set(extras.split(",")) <= known, word
 
 
@@ -252,6 +259,8 @@ def options(words: Sequence[str], name: str) -> list[str]:
     return [value for option, value in itertools.pairwise(words) if option == name]
 
 
+LOGGERS = {"MLFlowLogger": ["mlflow"], "WandbLogger": ["wandb"]}
+"""Loggers whose packages this one does not install."""
 EXTRA = {
     "predict": ["--workers", "0", "--device", "cpu"],
     "score": ["--workers", "0", "--device", "cpu"],
@@ -267,6 +276,7 @@ OWN: dict[str, Callable[[str, list[str], Path], None]] = {
     "memory": small_memory,
     "predict": run_own,
     "presets": run_own,
+    "report": lambda command, arguments, place: parse(lambda: cli.main([command, *arguments])),
     "score": run_or_parse_score,
 }
 PROGRAMS: dict[str, Rule] = {
@@ -282,6 +292,7 @@ PROGRAMS: dict[str, Rule] = {
     "sbatch": sbatch,
     "sed": nothing,
     "source": nothing,
+    "tensorboard": nothing,
     "srun": lambda words, place: check(words[1:], place),
     "torchrun": torchrun,
     "venv": nothing,
