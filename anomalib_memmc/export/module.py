@@ -61,9 +61,9 @@ class Exportable:
         is_traced = torch.compiler.is_compiling()
         if not is_traced:
             refuse(batch, self.input_channels)
-        images = batch.mean(dim=1, keepdim=True) if 1 in self.input_channels else batch
-        images = self.pre_processor(images) if self.pre_processor else images
-        predictions = post_process(self.post_processor, self.model(images), images)
+        images = self.pre_processor(batch) if self.pre_processor else batch
+        seen = images.mean(dim=1, keepdim=True) if 1 in self.input_channels else images
+        predictions = post_process(self.post_processor, self.model(seen), images)
         return without_misfits(predictions, fits(batch, self.input_channels)) if is_traced else predictions
 
     def to_torch(self, export_root: Path | str, model_file_name: str = "model") -> Path:
