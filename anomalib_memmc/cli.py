@@ -66,7 +66,7 @@ OWN_COMMANDS = """\
   figures      Draw a finished benchmark.
   inspect      Measure what memory and encoder levels do in a checkpoint, and what is lost without them.
   memory       Print what a training step takes on a GPU, without one.
-  predict      Say of images whether they are anomalous, by a checkpoint alone; a picture and a row each.
+  predict      Say whether images are anomalous, by a checkpoint alone: a picture and a row each.
   presets      List the presets, or print one as a file of your own.
   report       Write what a test found as one HTML file; of several runs, a comparison.
   score        Score every image of an archive, a row each, and go on after a stop.

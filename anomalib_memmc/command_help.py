@@ -22,7 +22,7 @@ ANOMALIB = {
     "export": "Write a checkpoint as a Torch, ONNX or OpenVINO model.",
     "install": "Install optional parts of anomalib.",
 }
-"""anomalib's commands, each in a sentence; its ``benchmark`` gives way to the plugin's."""
+"""anomalib's commands, each in a sentence; its ``benchmark`` and ``predict`` give way to the plugin's."""
 
 _ARGUMENTS = {
     "--config": "a preset's name or a YAML file; a second one goes on top",
@@ -55,7 +55,6 @@ TAKEN = {
     "fit": _TRAINING,
     "validate": _TESTING,
     "test": _TESTING,
-    "predict": ("--config", "--ckpt_path", "--data", "--default_root_dir"),
     "export": ("--model", "--ckpt_path", "--export_type", "--export_root", "--input_size"),
 }
 """Command -> the arguments that its help names, of some hundred."""
@@ -65,7 +64,6 @@ _EXAMPLES = {
     "fit": "--config cpu/folder --data.init_args.root DIR --trainer.max_epochs 30",
     "validate": f"--config quickstart --ckpt_path {_CHECKPOINT}",
     "test": f"--config quickstart --ckpt_path {_CHECKPOINT}",
-    "predict": f"--config quickstart --ckpt_path {_CHECKPOINT} --data IMAGE_OR_FOLDER",
     "export": f"--model MemMCMAE --export_type onnx --ckpt_path {_CHECKPOINT}",
 }
 
