@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from anomalib_memmc.benchmark.compare import main as compare
 from anomalib_memmc.benchmark.figures import main as figures
 from anomalib_memmc.benchmark.shift_test import main as shift_test
 from anomalib_memmc.callbacks.one_folder import folder_of_process
-from anomalib_memmc.command_help import asks_for_help, command_help, overview
+from anomalib_memmc.command_help import ANOMALIB, asks_for_help, command_help, overview
 from anomalib_memmc.detection.predict import is_anomalibs as is_anomalibs_predict
 from anomalib_memmc.detection.predict import main as predict
 from anomalib_memmc.foreign_warnings import ignore_warnings_at_work
@@ -163,6 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = with_preset_files(arguments)
         if arguments and arguments[0] in COMMANDS and not _is_anomalibs(arguments):
             return COMMANDS[arguments[0]](arguments[1:])
+        require_command(arguments[0])
         if asks_for_help(arguments):
             print(command_help(arguments[0]), end="")
             return 0
@@ -185,6 +187,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _is_anomalibs(arguments: Sequence[str]) -> bool:
     """Whether a command that both have is meant to be anomalib's."""
     return arguments[0] == "predict" and is_anomalibs_predict(arguments[1:])
+
+
+def require_command(name: str) -> None:
+    """Refuse a misspelt command.
+
+    Args:
+        name: The first argument.
+
+    Raises:
+        ValueError: If it is neither an option nor a command, naming the nearest one.
+    """
+    known = [*COMMANDS, *ANOMALIB]
+    if name.startswith("-") or name in known:
+        return
+    nearest = get_close_matches(name, known, n=1)
+    hint = f" Is it {nearest[0]}?" if nearest else ""
+    msg = f"There is no command {name}.{hint} anomalib-memmc --help names all commands."
+    raise ValueError(msg)
 
 
 def require_trainer_section(file: str, config: Mapping[str, Any]) -> None:

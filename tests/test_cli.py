@@ -50,6 +50,16 @@ def config(tmp_path, monkeypatch):
     return str(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("tset", "Is it test?"), ("raport", "Is it report?"), ("x", "--help names")]
+)
+def test_a_misspelt_command_is_one_message(name, said, capsys):
+    assert cli.main([name, "--config", "quickstart"]) == 1
+    error = capsys.readouterr().err
+    assert f"There is no command {name}." in error
+    assert said in error
+
+
 def test_train_by_bare_names(config, tmp_path):
     assert cli.main(["train", "--config", config]) == 0
     assert list(tmp_path.glob("results/MemMCMAE/Phantom/v0/weights/lightning/model.ckpt"))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -241,9 +241,13 @@ def _check(config: dict[str, Any], path: Path) -> None:
     if not isinstance(config["seeds"], list) or not all(type(seed) is int for seed in config["seeds"]):
         msg = f"{path}: seeds must be a list of integers, not {config['seeds']!r}."
         raise ValueError(msg)
+    if not isinstance(config["models"], Mapping):
+        msg = f"{path}: models must map names to their arguments, got {config['models']!r}."
+        raise ValueError(msg)
     for name, entry in config["models"].items():
         if unknown := (entry or {}).keys() - MODEL_KEYS:
-            msg = f"{path}: unknown key(s) {', '.join(sorted(unknown))} in model {name}."
+            known = ", ".join(sorted(MODEL_KEYS))
+            msg = f"{path}: unknown key(s) {', '.join(sorted(unknown))} in model {name}; there are {known}."
             raise ValueError(msg)
         if not re.fullmatch(r"[\w+-]+", str(name)):
             msg = f"{path}: model name {name!r} names a folder; use letters, digits, '_', '+' and '-' only."

@@ -204,7 +204,7 @@ class PredictionTable(Callback):
 
     def _print(self, table: pd.DataFrame, path: Path, promise: torch.Tensor | None) -> None:
         """Print the summary, or why there is none."""
-        console = Console()
+        console = Console(markup=False, emoji=False)
         console.print()
         comparisons = compare(judged(table))
         if comparisons:

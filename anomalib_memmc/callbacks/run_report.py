@@ -110,7 +110,7 @@ class RunReport(Callback):
                 facts = test_facts(trainer, pl_module, seconds)
                 write_test(run, facts, _training(trainer), *kept, source=_source(trainer))
             path = write_report(run)
-            Console().print(f"Report: {path}", soft_wrap=True)
+            Console(markup=False, emoji=False).print(f"Report: {path}", soft_wrap=True)
         except Exception:
             logger.exception("The report could not be written.")
 

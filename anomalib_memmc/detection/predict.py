@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     results = _results(detector, found.paths, options.batch_size, workers)
     rows = list(_drawn(results, output / CASES))
     write_csv(rows, output / TABLE)
-    console = Console()
+    console = Console(markup=False, emoji=False)
     console.print(as_table(rows))
     console.print(in_words(rows, thresholds_of(detector.post_processor)), highlight=False)
     console.print(f"Table: {output / TABLE}\nPictures: {output / CASES}", soft_wrap=True, highlight=False)

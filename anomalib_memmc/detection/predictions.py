@@ -10,7 +10,7 @@ import pandas as pd
 from rich.table import Table
 
 from anomalib_memmc.data.io.text import printable
-from anomalib_memmc.detection.result import WORDS, Result, digits_of, percent
+from anomalib_memmc.detection.result import WORDS, Result, apart, digits_of, percent
 from anomalib_memmc.resuming.whole_file import replaced
 
 COLUMNS = ("score", "threshold", "label", "percentile", "p_value", "spread")
@@ -70,7 +70,7 @@ def as_table(rows: Sequence[Row]) -> Table:
         table.add_row(
             _short(result.path),
             "not read" if result.error is not None else WORDS.get(result.label, "-"),  # type: ignore[arg-type]
-            "" if result.score is None else digits_of(result.score),
+            "" if result.score is None else apart(result.score, result.threshold)[0],
             "" if result.percentile is None else percent(result.percentile),
         )
     return table

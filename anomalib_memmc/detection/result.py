@@ -12,6 +12,7 @@ from anomalib_memmc.model.thresholds import score_threshold
 
 WORDS = {0: "normal", 1: "anomalous"}
 """A verdict, or the ground truth, in words."""
+_ALL = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +62,13 @@ class Result:
         """The verdict in words: "anomalous: score 3.1, threshold 1.2, more unusual than 99.4 % of normal images"."""
         if self.score is None:
             return f"no verdict: {self.error}" if self.error else "no verdict: there is no score"
-        score, threshold = _apart(self.score, self.threshold)
+        score, threshold = apart(self.score, self.threshold)
         if self.label is None or threshold is None:
             return f"no verdict: score {score}, and no threshold was learnt"
         sentence = f"{WORDS[self.label]}: score {score}, threshold {threshold}"
         if self.percentile is not None:
-            sentence += f", more unusual than {percent(self.percentile)} % of normal images"
+            share = "all held-out" if self.percentile == _ALL else f"{percent(self.percentile)} % of"
+            sentence += f", more unusual than {share} normal images"
         return sentence if self.spread is None else f"{sentence}; spread {digits_of(self.spread, 2)}"
 
 
@@ -106,8 +108,13 @@ def percent(value: float) -> str:
     return f"{value:.0f}" if value in {0, 100} else f"{min(max(value, 0.1), 99.9):.1f}"
 
 
-def _apart(score: float, threshold: float | None) -> tuple[str, str | None]:
-    """Score and threshold with three digits, or so many that they differ where the numbers do."""
+def apart(score: float, threshold: float | None) -> tuple[str, str | None]:
+    """Write score and threshold with three digits, or so many that they differ where the numbers do.
+
+    Args:
+        score: The score.
+        threshold: The threshold, if there is one.
+    """
     if threshold is None:
         return digits_of(score), None
     for digits in range(3, 10):

@@ -76,6 +76,7 @@ class Exportable:
         Returns:
             The file.
         """
+        self.eval()  # type: ignore[attr-defined]  # the file holds the mode, and in training there are no scores
         path: Path = super().to_torch(export_root, model_file_name)  # type: ignore[misc]
         self._finish("torch", [path], None)
         return path

@@ -181,6 +181,7 @@ class NormalQuantilePostProcessor(PostProcessor):
             if self.enable_thresholding and anomalous > 0:
                 self._image_threshold.copy_(self._image_threshold_metric.compute())
             elif self.enable_thresholding and learnt is not None:
+                self._warn_of_few(learnt)
                 self._image_threshold.fill_(learnt.value)
                 self.promise.copy_(torch.tensor(learnt[1:]))
             low, high = self._scale_ends(normals, learnt and learnt.value, self._image_min_max_metric)
@@ -286,11 +287,14 @@ class NormalQuantilePostProcessor(PostProcessor):
         return learnt + scale_of(low, high, learnt) * signed / (1 - signed.abs())
 
     def _conformal(self, normals: Tensor, rows: Tensor) -> ConformalThreshold:
-        """The threshold of the normal images; where there are too few of them for the rate, a warning says so."""
+        """The threshold of the normal images."""
         groups = None
         if self._groups is not None and (rows >= 0).all():
             groups = [self._groups[row] for row in rows.tolist()]
-        learnt = conformal_threshold(normals.cpu().numpy(), self.false_alarm_rate, groups)
+        return conformal_threshold(normals.cpu().numpy(), self.false_alarm_rate, groups)
+
+    def _warn_of_few(self, learnt: ConformalThreshold) -> None:
+        """Say so where the normal images are too few for the rate."""
         if learnt.rate > self.false_alarm_rate + 1e-9:
             logger.warning(
                 "%d independent normal images are too few for a false-alarm rate of %.3g: it takes %d. The threshold "
@@ -300,7 +304,6 @@ class NormalQuantilePostProcessor(PostProcessor):
                 fewest_normals(self.false_alarm_rate),
                 learnt.rate,
             )
-        return learnt
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Make room for as many scores of normal images as the checkpoint holds."""

@@ -117,6 +117,17 @@ def test_pictures_of_earlier_results_are_no_images(trained, predict, tmp_path):
         assert predict(tmp_path)[1].startswith("1 image.")
 
 
+def test_names_with_brackets_are_printed_as_they_are(trained, predict, tmp_path):
+    (tmp_path / "p[").mkdir()
+    for name in ("scan[red].png", "p[/x].png", ":smile:.png"):
+        shutil.copy(trained.predictions["image_path"][0], tmp_path / name)
+    (tmp_path / "broken[bold].png").write_text("text")
+    code, printed, _ = predict(tmp_path)
+    assert code == 0
+    for name in ("scan[red].png", "p[/x].png", ":smile:.png", "broken[bold].png"):
+        assert name in printed
+
+
 def test_where_nothing_can_be_read_the_command_fails(predict, scans):
     code, printed, _ = predict(scans / "bad.png")
     assert code == 1

@@ -21,7 +21,7 @@ from anomalib_memmc.detection.result import Result, Verdicts
         ),
         (
             {"score": 12345.678, "threshold": 0.00012, "label": 1, "percentile": 100.0, "spread": 0.004},
-            "anomalous: score 12300, threshold 0.00012, more unusual than 100 % of normal images; spread 0.004",
+            "anomalous: score 12300, threshold 0.00012, more unusual than all held-out normal images; spread 0.004",
         ),
         (
             {"score": 0.648217, "threshold": 0.648215, "label": 1, "percentile": 99.96},

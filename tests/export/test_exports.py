@@ -66,6 +66,13 @@ def test_channels_that_the_model_does_not_take_have_no_score(run):
     assert np.isnan(run(images(1, 4, 32, 32).numpy())["pred_score"]).all()
 
 
+def test_a_torch_export_scores_as_it_is_loaded(root, grey):
+    model, _ = grey
+    loaded = torch.load(root / "results/weights/torch/model.pt", weights_only=False)["model"]
+    with torch.no_grad():
+        assert torch.equal(loaded(images(1, 1, 32, 32)).pred_score, model(images(1, 1, 32, 32)).pred_score)
+
+
 def test_in_python_they_are_an_error(grey):
     model, _ = grey
     with pytest.raises(ValueError, match="divide 8-bit pixels by 255"):

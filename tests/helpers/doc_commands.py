@@ -59,7 +59,7 @@ SMALLEST = {
     "cpu/hyperkvasir": TINY | PLAIN_SCORE | HYPERKVASIR,
 }
 """Presets that the pages train by one plain line, and what makes them tiny. All others are parsed."""
-NOT_OURS = {"tensorboard"}
+NOT_OURS = {"onnxruntime", "openvino", "tensorboard"}
 """Packages that the pages say to install, beside this one."""
 SMALL_NETWORK = {"encoder_dim": 48, "encoder_depth": 1, "decoder_dim": 64, "decoder_depth": 1}
 

@@ -216,6 +216,14 @@ def test_too_few_normals_are_said(caplog):
     assert "3 independent normal images are too few for a false-alarm rate of 0.05: it takes 19" in caplog.text
 
 
+def test_nothing_is_promised_where_the_threshold_is_learnt_from_anomalous_images_too(caplog):
+    item = batch([0.1, 0.4, 0.2, 0.9])
+    item.gt_label = torch.tensor([False, False, False, True])
+    processor = validate(NormalQuantilePostProcessor(), item)
+    assert processor.promise.isnan().all()
+    assert "promises" not in caplog.text
+
+
 def trainer_with(paths, groups):
     samples = pd.DataFrame({"image_path": paths, "group": groups})
     return SimpleNamespace(val_dataloaders=SimpleNamespace(dataset=SimpleNamespace(samples=samples)))

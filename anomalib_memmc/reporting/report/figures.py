@@ -79,7 +79,7 @@ def histogram(normal: NDArray[np.float64], anomalous: NDArray[np.float64], thres
     if threshold is not None:
         axes.axvline(threshold, color="black", linewidth=1.6, linestyle="--", label=f"threshold {threshold:.3g}")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(fontsize=8.5, frameon=False)
+    axes.legend(fontsize=8.5, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)  # above the bars
     return svg(figure)
 
 

@@ -23,7 +23,8 @@ LOCALISERS = {
 OPTIONAL = {"masks": "with a mask", "groups": "patients or groups"}
 UNDEFINED = {"anomalous": "AUROC|AUPR|F1|IoU", "normal": "image_AU"}
 """Class that a test may lack -> the metrics that are then not defined."""
-NONE = "none"
+NONE = "no such images"
+_FAR = 0.1  # from 0.5: a cue that may matter, though so few images cannot tell
 
 
 def parts(data: dict[str, Any] | None) -> tuple[list[str], list[list[str]]]:
@@ -65,7 +66,7 @@ def trivial(found: Findings) -> list[list[str]]:
             _cue(each.column),
             f"{each.auroc:.3f}",
             DIRECTIONS[each.higher],
-            estimate(each.matched) if each.separates else "not needed",
+            estimate(each.matched) if each.separates else _why_not_matched(each.auroc),
             str(each.matched.pairs) if each.separates else "",
         ]
         for each in rows
@@ -111,6 +112,11 @@ def metrics(test: dict[str, Any] | None, found: Findings) -> list[list[str]]:
         return "not defined here" if value is None or re.search(undefined, name) else f"{value:.4f}"
 
     return [[name, words(name, value)] for name, value in (test["metrics"] if test else {}).items()]
+
+
+def _why_not_matched(auroc: float) -> str:
+    """Why the score is not compared among images that are alike in a cue."""
+    return "too few images to tell" if abs(auroc - 0.5) > _FAR else "not needed"
 
 
 def _cue(column: str) -> str:

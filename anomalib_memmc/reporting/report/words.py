@@ -137,6 +137,7 @@ def cautions(found: Findings) -> list[str]:
             reached = f"{overall.trivial[0].auroc:.3f} against {overall.auroc:.3f}"
             said.append(f"A trivial cue tells the classes apart no worse than the model: {name} alone, {reached}.")
         said += [sentence for each in found.comparisons for sentence in warnings(each)]
+    said += _of_localisation(found)
     for name, count in (("normal", found.normal), ("anomalous", found.anomalous)):
         if 0 < count < FEW:
             said.append(f"Only {count} test images are {name}, so that their shares are hardly known.")
@@ -148,6 +149,19 @@ def cautions(found: Findings) -> list[str]:
             "the interval of the AUROC count groups; intervals of shares count images, and are too narrow."
         )
     return said
+
+
+def _of_localisation(found: Findings) -> list[str]:
+    """What must be said of maps that do not outline better than a glance."""
+    own = found.localisation.get("best")
+    trivial = {name: found.localisation[name] for name in ("brightness", "centre") if name in found.localisation}
+    if own is None or not trivial:
+        return []
+    name, best = max(trivial.items(), key=lambda pair: pair[1].value)
+    if best.value < own.value:
+        return []
+    cue = {"brightness": "the brightness of the image", "centre": "nearness to the centre"}[name]
+    return [f"The maps outline what is anomalous no better than {cue}: IoU {own.value:.3f} against {best.value:.3f}."]
 
 
 def kind_of(truth: int | None, label: int | None) -> str:

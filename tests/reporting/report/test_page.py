@@ -1,5 +1,6 @@
 """What the page says: the numbers of the run, and which part is missing and why."""
 
+import json
 import re
 import shutil
 
@@ -52,6 +53,19 @@ def test_the_verdict_is_that_of_the_table(whole):
     assert f"the best trivial cue, file size, takes no model and reaches {best:.3f}" in words
     matched = matched_auroc(table["score"], table["gt_label"], table["file_bytes"])
     assert f"{matched.value:.3f} ± {matched.standard_error:.3f}" in words
+
+
+def test_maps_that_outline_no_better_than_a_glance_are_said(tmp_path):
+    folder = save_run(tmp_path)
+    record = folder / "report" / "test.json"
+    kept = json.loads(record.read_text())
+    kept["localisation"] |= {"best": [0.2, 0.3], "brightness": [0.3, 0.4], "centre": [0.1, 0.1]}
+    record.write_text(json.dumps(kept))
+    said = "outline what is anomalous no better than the brightness of the image: IoU 0.250 against 0.350"
+    assert said in text(page(folder))
+    kept["localisation"]["best"] = [0.5, 0.5]
+    record.write_text(json.dumps(kept))
+    assert "no better than the brightness" not in text(page(folder))
 
 
 def test_operating_points(whole):
