@@ -70,12 +70,15 @@ def _sentence(place: str, reasons: list[str], given: str) -> str:
         where = f" in {place}" if place else ""
         return f"there is no key {match['key']}{where}: correct its name, or take it out"
     got = f". Got value: {given}" if given and "Got value" not in text and given not in text else ""
-    return f"{place}: {text}{got}" if place else text
+    sentence = f"{text.rstrip('.')}{got}"
+    return f"{place}: {sentence}" if place else sentence
 
 
 def _given(report: str) -> str:
     """The value that was given, where the report has it as it was written."""
     match = re.search(r"^ *Given value: (.*)", report, re.MULTILINE)
     value = match[1] if match else ""
+    if value.startswith("Namespace("):  # all of an object's arguments, also those that nobody gave
+        return ""
     nested = re.match(r"NestedArg\(key='[^']*', val='(.*)'\)$", value)
     return nested[1] if nested else value

@@ -175,6 +175,7 @@ def test_traceback_on_request(config, monkeypatch):
         (["--data.init_args.num_train", "few"], "data.init_args.num_train: expected int. Got value: few"),
         (["--model.init_args.scorer.init_args.num_masks", "null"], "scorer.init_args.num_masks"),
         (["--trainer.max_stepz", "3"], "trainer.max_stepz"),
+        (["--trainer.logger", "TensorBoardLogger"], "trainer.logger: Option 'save_dir' is required"),
         (
             ["--trainer.default_root_dir", "x"],
             "trainer.default_root_dir is set by default_root_dir: give --",
