@@ -15,7 +15,7 @@ PAGES = [
     *REPO.glob("configs/**/*.yaml"),
     *REPO.glob("anomalib_memmc/**/*.py"),
 ]
-OF_A_CLONE = {"test", "dev"}
+OF_A_CLONE = {"dev", "docs", "test"}
 
 
 def extras():
