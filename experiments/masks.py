@@ -21,7 +21,7 @@ from anomalib_memmc.benchmark.gallery import load_job
 from anomalib_memmc.benchmark.tables import markdown
 from anomalib_memmc.configurable import build
 from anomalib_memmc.scoring import Scorer
-from experiments.halves import first_half
+from experiments.halves import halves
 from experiments.performance.timing import take_turns, without_gradients
 from experiments.retest import normal_images
 from experiments.scores import batches_of
@@ -39,11 +39,7 @@ def main() -> None:
     parser.add_argument("--scorer", type=Path, help="YAML (class_path, init_args) of another scorer than the job's")
     options = parser.parse_args()
     model, datamodule = load_job(options.folder)
-    samples = datamodule.test_data.samples.reset_index(drop=True)
-    labels = samples["label_index"].to_numpy()
-    of_stratum = samples.get("stratum", samples["label"]).astype(str) == options.stratum
-    keep = (labels == 0) | of_stratum.to_numpy() if options.stratum else np.full(len(labels), True)
-    half = first_half(labels, samples)
+    labels, half_a, half_b = halves(datamodule.test_data.samples, options.stratum)
     normals, tested = (batches_of(model, data) for data in (normal_images(datamodule), datamodule.test_data))
     own = yaml.safe_load(options.scorer.read_text()) if options.scorer else model.model.scorer.config()
     scorers = {OWN: build(own, Scorer)}
@@ -54,7 +50,7 @@ def main() -> None:
     seconds = take_turns({name: call(model.model, scorer, tested[0]) for name, scorer in scorers.items()}, ROUNDS)
     lines = [["masks", "half A", "half B", "both", "time"], ["---", *["---:"] * 4]]
     for name, values in scores.items():
-        parts = (keep & half, keep & ~half, keep)
+        parts = (half_a, half_b, half_a | half_b)
         aurocs = [f"{roc_auc_score(labels[part], values[part]):.3f}" for part in parts]
         lines.append([name, *aurocs, f"{seconds[name] / seconds[OWN]:.2f}"])
     print(markdown(lines))

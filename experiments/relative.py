@@ -11,6 +11,7 @@ it is worth.
 """
 
 import argparse
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from anomalib_memmc.benchmark.gallery import load_job
 from anomalib_memmc.benchmark.shift_test import CHANGES, scores_under
 from anomalib_memmc.metrics.conformal import conformal_threshold
 from anomalib_memmc.scoring import FeatureScorer, FusedScorer, MahalanobisScorer, Scorer, StructureMap
-from experiments.halves import first_half
+from experiments.halves import halves
 from experiments.retest import normal_images
 from experiments.scores import batches_of
 
@@ -41,21 +42,17 @@ def main() -> None:
     parser.add_argument("--stratum", help="only the anomalous images of this stratum")
     options = parser.parse_args()
     model, datamodule = load_job(options.folder)
-    samples = datamodule.test_data.samples.reset_index(drop=True)
-    labels = samples["label_index"].to_numpy()
-    of_stratum = samples.get("stratum", samples["label"]).astype(str) == options.stratum
-    keep = (labels == 0) | of_stratum.to_numpy() if options.stratum else np.full(len(labels), True)
-    half = first_half(labels, samples)
+    labels, *parts_of_test = halves(datamodule.test_data.samples, options.stratum)
     print("| score | " + " | ".join(f"half {h}, worst | false alarms, worst" for h in "AB") + " |")
     print("| --- |" + " ---: |" * 4, flush=True)
     parts = {}
     for name, scorer in parts_of(options.scale).items():
         parts[name] = scored(model, datamodule, scorer)
-        report(name, parts[name], labels, (keep & half, keep & ~half))
+        report(name, parts[name], labels, parts_of_test)
     errors, features = ([name for name in parts if name.startswith(kind)] for kind in ("errors", "features"))
     for pair in product(errors, features):
         fused = {key: (parts[pair[0]][key] + parts[pair[1]][key]) / 2 for key in parts[pair[0]]}
-        report(" + ".join(pair), fused, labels, (keep & half, keep & ~half))
+        report(" + ".join(pair), fused, labels, parts_of_test)
 
 
 def parts_of(scale: int) -> dict[str, Scorer]:
@@ -87,11 +84,11 @@ def scored(lightning_model: Any, datamodule: Any, scorer: Scorer) -> Scored:
     return result
 
 
-def report(name: str, values: Scored, labels: NDArray[np.int_], halves: tuple[NDArray[np.bool_], ...]) -> None:
+def report(name: str, values: Scored, labels: NDArray[np.int_], members: Sequence[NDArray[np.bool_]]) -> None:
     """Print a row."""
     threshold = conformal_threshold(values[HELD_OUT], RATE).value
     cells = []
-    for part in halves:
+    for part in members:
         aurocs = [roc_auc_score(labels[part], values[change][part]) for change in CHANGES]
         alarms = [(values[change][part & (labels == 0)] > threshold).mean() for change in CHANGES]
         cells += [f"{aurocs[0]:.3f}, {min(aurocs):.3f}", f"{alarms[0]:.2f}, {max(alarms):.2f}"]

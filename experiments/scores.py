@@ -33,7 +33,7 @@ from anomalib_memmc.scoring import (
     StructureMap,
     TokenScorer,
 )
-from experiments.halves import first_half
+from experiments.halves import halves
 
 BATCH = 8
 PRESET_MASKS = ReconstructionScorer(num_masks=8, mask_sampler="complementary")
@@ -96,14 +96,11 @@ def main() -> None:
     for folder in options.folders:
         lightning_model, datamodule = load_job(folder)
         masks = masks_of(lightning_model.model.scorer, options.masks, options.sampler)
-        samples = datamodule.test_data.samples
-        labels = samples["label_index"].to_numpy()
-        strata = samples.get("stratum", samples["label"]).astype(str)
-        keep = (labels == 0) | (strata == options.stratum).to_numpy() if options.stratum else np.full(len(labels), True)
-        half = first_half(labels, samples)
-        print(f"\n{folder}, {masks['num_masks']} masks, {keep.sum()} test images: AUROC of half A, half B, both")
+        labels, half_a, half_b = halves(datamodule.test_data.samples, options.stratum)
+        parts = (half_a, half_b, half_a | half_b)
+        images = f"{masks['num_masks']} masks, {parts[-1].sum()} test images"
+        print(f"\n{folder}, {images}: AUROC of half A, half B, both")
         for name, score, values in scores(lightning_model, datamodule, masks):
-            parts = (keep & half, keep & ~half, keep)
             numbers = "  ".join(f"{roc_auc_score(labels[part], values[part]):.3f}" for part in parts)
             print(f"{name:<20} {score:<28} {numbers}", flush=True)
 

@@ -1,7 +1,6 @@
 """A table of every image's score, and what it says."""
 
 import logging
-import os
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from anomalib_memmc.reporting.baselines import MEASURES, aspect_ratio, file_byte
 from anomalib_memmc.reporting.comparisons import compare, judged
 from anomalib_memmc.reporting.false_alarms import false_alarms
 from anomalib_memmc.reporting.summary import clamped_auroc, render
+from anomalib_memmc.resuming.whole_file import replaced
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +166,8 @@ class PredictionTable(Callback):
             post_processor = getattr(pl_module, "post_processor", None)
             table = self._table(trainer, rows, post_processor)
             path = Path(trainer.default_root_dir) / filename
-            _write_csv(table, path)
+            with replaced(path) as part:
+                table.to_csv(part, index=False)
             self._print(table, path, getattr(post_processor, "promise", None))
         except Exception:  # a report must not cost the run its results
             logger.exception("The prediction table could not be finished.")
@@ -267,14 +268,3 @@ def _gathered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for turn, row in enumerate(part)
     ]
     return [row for *_, row in sorted(placed, key=itemgetter(0, 1, 2))]
-
-
-def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a table so that no reader ever finds half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        table.to_csv(temporary, index=False)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,11 +1,11 @@
 """The files beside an exported model that say what it is: ``metadata.json``, ``README.md``, and ONNX metadata."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from anomalib_memmc.checksum import digest
+from anomalib_memmc.resuming.whole_file import replaced
 
 METADATA, README = "metadata.json", "README.md"
 _ORIGIN = "anomalib_memmc"
@@ -26,9 +26,8 @@ def write_papers(files: list[Path], metadata: dict[str, Any]) -> list[Path]:
     content = {**metadata, "files": {file.name: {"sha256": digest(file)} for file in files}}
     papers = {METADATA: json.dumps(content, indent=2, allow_nan=False) + "\n", README: as_text(content)}
     for name, text in papers.items():
-        temporary = folder / f".{name}.{os.getpid()}.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(folder / name)
+        with replaced(folder / name) as part:
+            part.write_text(text, encoding="utf-8")
     return [folder / name for name in papers]
 
 
@@ -46,9 +45,8 @@ def add_to_onnx(path: Path, metadata: dict[str, Any]) -> None:
     onnx.helper.set_model_props(
         model, {key: value if isinstance(value, str) else json.dumps(value) for key, value in entries.items()}
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    onnx.save(model, temporary)
-    temporary.replace(path)
+    with replaced(path) as part:
+        onnx.save(model, part)
 
 
 def as_text(metadata: dict[str, Any]) -> str:
