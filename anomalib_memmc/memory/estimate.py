@@ -137,9 +137,12 @@ class _Step:
         self.model = model.model.train()
         _make_fake(self.model, self.dtype)
         undecayed = self.model.no_weight_decay()
-        self.optimizer = make_optimizer(self.model, undecayed, model.optimizer, model.lr, model.weight_decay)
+        self.optimizer = make_optimizer(
+            self.model, undecayed, model.optimizer, model.lr, model.weight_decay, self.precision
+        )
         for group in self.optimizer.param_groups:
-            group["foreach"] = on_gpu  # torch's default on a GPU: faster, with more memory in passing
+            if not group["fused"]:
+                group["foreach"] = on_gpu  # torch's default on a GPU: faster, with more memory in passing
         self.trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def estimate(self, micro_batch: int, accumulate: int) -> Estimate:

@@ -255,7 +255,8 @@ class MemMCMAE(Exportable, AnomalibModule):  # type: ignore[misc]  # Lightning a
         """
         total, warmup = count_steps(self.trainer, self.warmup_epochs)
         peak = self.lr if self.lr_scaling == "absolute" else linear_lr(self.lr, self.trainer)
-        optimizer = make_optimizer(self.model, self.model.no_weight_decay(), self.optimizer, peak, self.weight_decay)
+        undecayed, precision = self.model.no_weight_decay(), str(self.trainer.precision)
+        optimizer = make_optimizer(self.model, undecayed, self.optimizer, peak, self.weight_decay, precision)
         schedule = warmup_cosine(optimizer, warmup, total)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
