@@ -47,12 +47,12 @@ def main() -> None:
         for number in NUMBERS:
             scorers[f"{number} {sampler}"] = build(with_masks(own, number, sampler), Scorer)
     scores = {name: learn_and_score(model.model, scorer, normals, tested) for name, scorer in scorers.items()}
-    seconds = take_turns({name: call(model.model, scorer, tested[0]) for name, scorer in scorers.items()}, ROUNDS)
+    times = take_turns({name: call(model.model, scorer, tested[0]) for name, scorer in scorers.items()}, ROUNDS)
     lines = [["masks", "half A", "half B", "both", "time"], ["---", *["---:"] * 4]]
     for name, values in scores.items():
         parts = (half_a, half_b, half_a | half_b)
         aurocs = [f"{roc_auc_score(labels[part], values[part]):.3f}" for part in parts]
-        lines.append([name, *aurocs, f"{seconds[name] / seconds[OWN]:.2f}"])
+        lines.append([name, *aurocs, f"{times[name].over(times[OWN]).median:.2f}"])
     print(markdown(lines))
 
 

@@ -1,6 +1,6 @@
 """Speed and memory in one run of about ten minutes on two cores: what docs/performance.md says.
 
-    python -m experiments.performance [--section inference training memory loader] [--quick]
+    python -m experiments.performance [--section inference training sweep memory loader] [--quick]
 
 Everything is a ratio of medians. The variants take turns after a warm-up, so that a change of the machine's speed
 meets all of them. Needs the extras ``test`` (Hugging Face ViTMAE, OpenVINO) and, for the compiled rows, a C++ compiler.
@@ -15,12 +15,13 @@ from experiments.performance.loader import loader
 from experiments.performance.memory import memory
 from experiments.performance.picture import draw
 from experiments.performance.presets import presets
+from experiments.performance.sweep import sweep
 from experiments.performance.table import Table
 from experiments.performance.training import training
 
 OUTPUT = Path(__file__).parents[2] / "docs" / "evidence" / "performance-tables.md"
 PAPER_IMAGES_PER_SECOND = 2000 * 13_794 / (22 * 3600)  # 2000 epochs of Covid-X in 22 hours on one RTX 3090
-SECTIONS = ("inference", "training", "memory", "loader")
+SECTIONS = ("inference", "training", "sweep", "memory", "loader")
 
 
 def main() -> None:
@@ -43,6 +44,8 @@ def main() -> None:
         if "training" in options.section:
             table, consumed[f"{preset.name} preset here"] = training(preset, options.batch, max(1, rounds - 1))
             report(table)
+        if "sweep" in options.section:
+            report(sweep(preset, options.batches, rounds))
         if "memory" in options.section:
             report(*memory(preset, (1, 2, 4), passes=2 if preset.name == "paper" else None))
     if "loader" in options.section:
@@ -57,6 +60,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--section", nargs="+", choices=SECTIONS, default=SECTIONS)
     parser.add_argument("--rounds", type=int, default=3, help="rounds that count; a training step takes one less")
     parser.add_argument("--batch", type=int, default=32, help="images of a training step")
+    parser.add_argument("--batches", type=int, nargs="+", default=(1, 4, 16), help="batches of the sweep")
     parser.add_argument("--quick", action="store_true", help="the CPU preset only, one round")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     return parser.parse_args()

@@ -4,22 +4,16 @@ import copy
 import tempfile
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from anomalib_memmc import MemMCMAEModel
 from anomalib_memmc.scoring import MSSSIMMap, SquaredErrorMap
+from experiments.performance.device import DEVICE, name
+from experiments.performance.floor import PREFIX, Floor, bfloat16_is_slow
 from experiments.performance.others import BACKBONE, CORESET, baselines, hugging_face, open_vino
 from experiments.performance.presets import Preset
 from experiments.performance.table import Table
-from experiments.performance.timing import (
-    Call,
-    Products,
-    bfloat16_is_slow,
-    multiply_adds,
-    take_turns,
-    without_gradients,
-)
+from experiments.performance.timing import Call, multiply_adds, take_turns, without_gradients
 from tests.reference import transcription
 
 
@@ -37,39 +31,43 @@ def inference(preset: Preset, rounds: int) -> tuple[Table, dict[str, float]]:
     model, masks = preset.model(scorer), scorer.num_masks
     ours, naive = _arithmetic(preset, images[:1])
     views = min(masks * len(images), scorer.views_at_once(model.network))
-    products = Products(model.network, scorer.visible.shape[1], views)
+    floor = Floor(model.network, scorer.visible.shape[1], views, images)
     compiled = preset.model(preset.scorer(error_map=MSSSIMMap()), compile=True)
-    calls: dict[str, Call] = {
-        "products alone": products,
-        **_ways(model, compiled, images, masks),
-        **baselines(images),
-    }
-    reason = bfloat16_is_slow()
+    calls: dict[str, Call] = {**_ways(model, compiled, images, masks), **baselines(images)}
+    reason = bfloat16_is_slow(images)
     if not reason:
         half, half_images = copy.deepcopy(model).bfloat16(), images.bfloat16()
         calls["ours, bfloat16"] = lambda: half.score(half_images)
-    calls = {name: without_gradients(call) for name, call in calls.items()}
+    calls = {way: without_gradients(call) for way, call in calls.items()}
     with tempfile.TemporaryDirectory() as folder:
-        calls["OpenVINO"] = open_vino(model, images, Path(folder))
-        seconds = {name: value / len(images) for name, value in take_turns(calls, rounds).items()}
-    rate = products.multiply_adds / (seconds.pop("products alone") * len(images))
-    floor = ours / rate
+        if DEVICE.type == "cpu":
+            calls["OpenVINO"] = open_vino(model, images, Path(folder))
+        times = take_turns({**calls, **floor.calls}, rounds)
+    rate = floor.rate(times)
+    least = ours / rate
+    times = {way: own for way, own in times.items() if not way.startswith(PREFIX)}
     rows = [
-        (name, f"{value:.3f}", f"{value / floor:.2f}", f"{value / seconds['ours']:.2f}")
-        for name, value in sorted(seconds.items(), key=lambda item: -item[1])
+        (
+            way,
+            f"{own.median / len(images):.3f}",
+            f"{own.median / len(images) / least:.2f}",
+            str(own.over(times["ours"])),
+        )
+        for way, own in sorted(times.items(), key=lambda item: -item[1].median)
     ]
-    rows.append(("floor: the multiply-adds alone", f"{floor:.3f}", "1.00", f"{floor / seconds['ours']:.2f}"))
-    plain_ratio = seconds["plain transcription"] / seconds["ours"]
+    reached = least * len(images) / times["ours"].median
+    rows.append(("floor: the multiply-adds alone", f"{least:.3f}", "1.00", f"{reached:.2f}"))
+    plain = times["plain transcription"].over(times["ours"])
     note = (
-        f"{len(images)} image(s) of {images.shape[-1]} px and {masks} masks, {torch.get_num_threads()} threads. "
-        f"Products at the model's sizes run at {rate / 1e9:.1f} G multiply-adds/s. An image takes {ours / 1e9:.1f} G "
-        f"as we compute it, {naive / 1e9:.1f} G as the equations are printed. Ours reaches "
-        f"{floor / seconds['ours']:.0%} of the floor and {plain_ratio:.2f} times the transcription's speed. bfloat16: "
+        f"{len(images)} image(s) of {images.shape[-1]} px and {masks} masks, {name()}, medians of {rounds} rounds and "
+        f"their range. Products at the model's sizes run at {rate / 1e9:.1f} G multiply-adds/s at best. An image takes "
+        f"{ours / 1e9:.1f} G as we compute it, {naive / 1e9:.1f} G as the equations are printed. Ours reaches "
+        f"{reached:.0%} of the floor and {plain.median:.2f} times the transcription's speed. bfloat16: "
         f"{reason or 'in the table'}. PaDiM and PatchCore: {BACKBONE} at the same image size, a memory bank of "
         f"{CORESET:,} patches."
     )
     table = Table(f"Inference, {preset.name} preset", ("", "s/image", "of the floor", "of ours"), rows, note)
-    return table, {name: value / floor for name, value in seconds.items()}
+    return table, {way: own.median / len(images) / least for way, own in times.items()}
 
 
 def _ways(model: MemMCMAEModel, compiled: MemMCMAEModel, images: Tensor, masks: int) -> dict[str, Call]:

@@ -39,8 +39,8 @@ def loader(consumed: dict[str, float], images: int) -> Table:
     rows += [(f"consumed in training, {name}", f"{rate:.1f}", f"{rate / unit:.2f}") for name, rate in consumed.items()]
     note = (
         f"{images} generated radiographs, RandomResizedCrop to 224 px, one process without workers. RandomResizedCrop "
-        f"alone: {32 / seconds['each']:.0f} images/s one by one, {32 / seconds['batch']:.0f} on a batch, which cuts "
-        "the same rectangle out of all its images."
+        f"alone: {32 / seconds['each'].median:.0f} images/s one by one, {32 / seconds['batch'].median:.0f} on a batch, "
+        "which cuts the same rectangle out of all its images."
     )
     return Table("Loader", ("", "images/s", "of decoding"), rows, note)
 

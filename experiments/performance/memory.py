@@ -1,13 +1,12 @@
 """Peak memory of scoring, each batch in a fresh process."""
 
-import multiprocessing
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from experiments.performance.device import in_fresh_process, peak_gib
 from experiments.performance.presets import Preset
 from experiments.performance.table import Table
 
@@ -75,8 +74,7 @@ def probe(preset: Preset, images: int, passes: int | None, scoring: dict[str, An
     except _Enough:
         pass
     hook.remove()
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return time.perf_counter() - start, int(status["VmHWM"].split()[0]) / 2**20
+    return time.perf_counter() - start, peak_gib()
 
 
 class _Enough(Exception):  # noqa: N818
@@ -84,5 +82,5 @@ class _Enough(Exception):  # noqa: N818
 
 
 def _in_fresh_process(preset: Preset, images: int, passes: int | None = None, **scoring: Any) -> tuple[float, float]:
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(probe, (preset, images, passes, scoring))
+    seconds, peak = in_fresh_process(probe, preset, images, passes, scoring)
+    return seconds, peak

@@ -11,6 +11,7 @@ from torch.export import Dim
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
 from anomalib_memmc import MemMCMAEModel
+from experiments.performance.device import DEVICE
 from experiments.performance.timing import Call
 
 BACKBONE = "tf_efficientnet_lite0"
@@ -34,7 +35,7 @@ def hugging_face(model: MemMCMAEModel) -> ViTMAEForPreTraining:
         decoder_intermediate_size=4 * ours["decoder_dim"],
         mask_ratio=model.mask_ratio,
     )
-    return ViTMAEForPreTraining(config).eval()
+    return ViTMAEForPreTraining(config).eval().to(DEVICE)
 
 
 def open_vino(model: MemMCMAEModel, images: Tensor, folder: Path) -> Call:
@@ -70,4 +71,5 @@ def baselines(images: Tensor) -> dict[str, Call]:
     padim.gaussian.mean = torch.zeros(100, side * side)
     padim.gaussian.inv_covariance = torch.eye(100).repeat(side * side, 1, 1)
     patchcore.memory_bank = torch.rand(CORESET, 40 + 112)
+    padim.to(DEVICE), patchcore.to(DEVICE)
     return {"PaDiM": lambda: padim(colour), "PatchCore": lambda: patchcore(colour)}

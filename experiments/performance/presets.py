@@ -12,6 +12,7 @@ from anomalib_memmc import MaskedAutoencoder, MemMCMAEModel
 from anomalib_memmc.benchmark.config import read_config
 from anomalib_memmc.configurable import build
 from anomalib_memmc.scoring import MaskedScorer
+from experiments.performance.device import DEVICE
 
 CONFIG = Path(__file__).parents[2] / "configs" / "cpu" / "covidx.yaml"
 PLAIN: dict[str, Any] = {"memory_slots": 0, "multi_level": False, "long_skips": False}
@@ -45,12 +46,12 @@ class Preset:
     def model(self, scorer: MaskedScorer, **changes: Any) -> MemMCMAEModel:
         """The model in evaluation mode, always with the same weights; arguments override the preset's."""
         torch.manual_seed(0)
-        return MemMCMAEModel(scorer=scorer, **{**self.arguments, **changes}).eval()
+        return MemMCMAEModel(scorer=scorer, **{**self.arguments, **changes}).eval().to(DEVICE)
 
     def batch(self, images: int) -> Tensor:
         """Random images (B, C, H, W)."""
         channels, size = self.arguments.get("in_channels", 3), self.arguments.get("image_size", 224)
-        return torch.rand(images, channels, size, size, generator=torch.Generator().manual_seed(0))
+        return torch.rand(images, channels, size, size, generator=torch.Generator().manual_seed(0)).to(DEVICE)
 
 
 def presets(quick: bool) -> list[Preset]:

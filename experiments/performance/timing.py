@@ -1,25 +1,60 @@
-"""Seconds and multiply-adds of calls, and how fast the machine multiplies."""
+"""Seconds of calls that take turns, and multiply-adds of a call."""
 
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-
-from anomalib_memmc import MaskedAutoencoder
 
 Call = Callable[[], object]
 
 
-def take_turns(calls: dict[str, Call], rounds: int) -> dict[str, float]:
-    """Median seconds of each call; all calls run in every round.
+@dataclass(frozen=True)
+class Times:
+    """Seconds of a call in each round."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """Median over the rounds."""
+        return statistics.median(self.seconds)
+
+    @property
+    def best(self) -> float:
+        """The shortest."""
+        return min(self.seconds)
+
+    def over(self, other: "Times") -> "Ratio":
+        """How many times as long as another call it takes, round by round."""
+        return Ratio(tuple(own / its for own, its in zip(self.seconds, other.seconds, strict=True)))
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of seconds in each round; as text, its median and its range."""
+
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """Median over the rounds."""
+        return statistics.median(self.values)
+
+    def __str__(self) -> str:
+        low, high = min(self.values), max(self.values)
+        return f"{self.median:.2f}" if len(self.values) == 1 else f"{self.median:.2f} ({low:.2f} to {high:.2f})"
+
+
+def take_turns(calls: dict[str, Call], rounds: int) -> dict[str, Times]:
+    """Seconds of each call; all calls run in every round, after one round that does not count.
 
     Args:
         calls: What to time, by name.
-        rounds: Rounds that count, after one that does not.
+        rounds: Rounds that count.
 
     Returns:
         Seconds by name.
@@ -27,11 +62,25 @@ def take_turns(calls: dict[str, Call], rounds: int) -> dict[str, float]:
     times: dict[str, list[float]] = {name: [] for name in calls}
     for counted in [False, *[True] * rounds]:
         for name, call in calls.items():
-            start = time.perf_counter()
-            call()
+            seconds = _seconds(call)
             if counted:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+                times[name].append(seconds)
+    return {name: Times(tuple(values)) for name, values in times.items()}
+
+
+def _seconds(call: Call) -> float:
+    """Seconds of a call, on a GPU until it has done all its work."""
+    if not torch.cuda.is_available():
+        start = time.perf_counter()
+        call()
+        return time.perf_counter() - start
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    begin.record()
+    call()
+    end.record()
+    torch.cuda.synchronize()
+    return float(begin.elapsed_time(end)) / 1000
 
 
 def without_gradients(call: Call) -> Call:
@@ -57,43 +106,3 @@ def multiply_adds(call: Call) -> int:
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         call()
     return counter.get_total_flops() // 2
-
-
-class Products:
-    """The matrix products of a network alone, at their own sizes: how fast the machine multiplies.
-
-    Args:
-        network: The network whose sizes to take.
-        visible: Visible patches of a view.
-        views: Masked views a product holds.
-    """
-
-    def __init__(self, network: MaskedAutoencoder, visible: int, views: int) -> None:
-        wide, narrow = network.patch_embed.out_channels, network.decoder.embed.out_features
-        seen, every, levels = views * (visible + 1), views * (network.num_patches + 1), len(network.levels)
-        encoder, decoder = len(network.encoder.blocks), len(network.decoder.blocks)
-        sizes = [(seen, wide, columns * wide, encoder) for columns in (3, 1, 4)]
-        sizes += [(seen, 4 * wide, wide, encoder), (every, 4 * narrow, narrow, decoder)]
-        sizes += [(every, narrow, columns * narrow, decoder) for columns in (3, 1, 4)]
-        sizes += [(views * visible * levels, wide, 2 * narrow, decoder), (every, narrow, narrow, 3 * levels * decoder)]
-        self.operands = [
-            (torch.rand(rows, inner), torch.rand(columns, inner), -(-count // encoder))
-            for rows, inner, columns, count in sizes
-        ]
-        self.multiply_adds = sum(len(x) * w.numel() * count for x, w, count in self.operands)
-
-    def __call__(self) -> None:
-        """Run the products of about one layer."""
-        for x, weight, count in self.operands:
-            for _ in range(count):
-                functional.linear(x, weight)
-
-
-def bfloat16_is_slow() -> str:
-    """Why bfloat16 is not measured, or nothing: processors without such instructions take many times as long."""
-    x = torch.rand(512, 512)
-    half = x.bfloat16()
-    seconds = take_turns({"float32": lambda: x @ x, "bfloat16": lambda: half @ half}, rounds=3)
-    ratio = seconds["bfloat16"] / seconds["float32"]
-    reason = f"not measured: a bfloat16 product takes {ratio:.0f} times a float32 one on this processor"
-    return reason if ratio > 1 else ""

@@ -1,14 +1,26 @@
-"""Time of a training step against that of a plain MAE, and what computing parts again costs."""
+"""Time and memory of a training step against that of a plain MAE, and what computing parts again costs."""
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from anomalib_memmc.memory.estimate import estimate
+from anomalib_memmc.model.optimizer import make_optimizer
+from experiments.performance.device import DEVICE, bfloat16, in_fresh_process, name, peak_gib
 from experiments.performance.others import hugging_face
 from experiments.performance.presets import PLAIN, Preset
 from experiments.performance.table import Table
 from experiments.performance.timing import Call, multiply_adds, take_turns
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "ours": {},
+    "ours, recompute: gates": {"recompute": "gates"},
+    "ours, recompute: decoder": {"recompute": "decoder"},
+    "plain MAE, ours": PLAIN,
+}
+FOREIGN = "Hugging Face ViTMAE"
 
 
 def training(preset: Preset, batch: int, rounds: int) -> tuple[Table, float]:
@@ -23,41 +35,80 @@ def training(preset: Preset, batch: int, rounds: int) -> tuple[Table, float]:
         The table, and the images a second that the full model takes.
     """
     images = preset.batch(batch)
-    ours = preset.model(preset.scorer())
     models: dict[str, nn.Module] = {
-        "ours": ours,
-        "ours, recompute: gates": preset.model(preset.scorer(), recompute="gates"),
-        "ours, recompute: decoder": preset.model(preset.scorer(), recompute="decoder"),
-        "plain MAE, ours": preset.model(preset.scorer(), **PLAIN),
-        "Hugging Face ViTMAE": hugging_face(ours),
+        variant: preset.model(preset.scorer(), **changes) for variant, changes in VARIANTS.items()
     }
-    arithmetic = _of_a_pass(preset) / _of_a_pass(preset, **PLAIN)
-    seconds = take_turns({name: _step(model, images) for name, model in models.items()}, rounds)
-    unit = seconds["plain MAE, ours"]
-    rows = [(name, f"{value:.2f}", f"{value / unit:.2f}") for name, value in seconds.items()]
+    models[FOREIGN] = hugging_face(preset.model(preset.scorer()))
+    times = take_turns({variant: step(model, images) for variant, model in models.items()}, rounds)
+    arithmetic = arithmetic_of_a_pass(preset) / arithmetic_of_a_pass(preset, **PLAIN)
+    del models
+    rows = []
+    for variant, own in times.items():
+        memory = _memory(preset, batch, VARIANTS[variant]) if variant in VARIANTS else ("", "")
+        rows.append((variant, f"{own.median:.2f}", str(own.over(times["plain MAE, ours"])), *memory))
     note = (
-        f"Batch {batch}, {torch.get_num_threads()} threads, forward, backward and AdamW. The full model's arithmetic "
-        f"is {arithmetic:.2f} times plain MAE's, without what is computed again."
+        f"Batch {batch} in float32, {name()}: forward, backward and AdamW; medians of {rounds} rounds and their range. "
+        f"The full model's arithmetic is {arithmetic:.2f} times plain MAE's, without what is computed again. Peaks are "
+        "of a process of its own, without what libraries take; estimated ones are `anomalib-memmc memory`'s."
     )
-    return Table(f"Training step, {preset.name} preset", ("", "s", "of plain MAE"), rows, note), batch / seconds["ours"]
+    header = ("", "s", "of plain MAE", "peak GiB, estimated", "peak GiB, measured")
+    return Table(f"Training step, {preset.name} preset", header, rows, note), batch / times["ours"].median
 
 
-def _step(model: nn.Module, images: Tensor) -> Call:
-    """Forward, backward and AdamW."""
+def step(model: nn.Module, images: Tensor, half: bool = False) -> Call:
+    """Forward, backward and AdamW.
+
+    Args:
+        model: The model, which is put into training mode.
+        images: Images (B, C, H, W).
+        half: Whether products are in bfloat16.
+
+    Returns:
+        A call that takes a step.
+    """
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    optimizer = make_optimizer(model, set(), "adamw", lr=1e-4, weight_decay=0.05, precision="32-true")
 
     def run() -> None:
         optimizer.zero_grad()
-        result = model(images)
+        with bfloat16() if half else nullcontext():
+            result = model(images)
         (result if isinstance(result, Tensor) else result.loss).backward()
         optimizer.step()
 
     return run
 
 
-def _of_a_pass(preset: Preset, **changes: Any) -> int:
-    """Multiply-adds of a loss, forward."""
+def arithmetic_of_a_pass(preset: Preset, **changes: Any) -> int:
+    """Multiply-adds of an image's loss, forward."""
     scorer = preset.scorer()
     model, image = preset.model(scorer, **changes), preset.batch(1)
     return multiply_adds(lambda: model.loss(image, scorer.masks[:1]))
+
+
+def estimated_gib(preset: Preset, batch: int, changes: dict[str, Any], precision: str = "32-true") -> float:
+    """What ``anomalib-memmc memory`` says that a step takes at most, in GiB."""
+    accelerator = "gpu" if DEVICE.type == "cuda" else "cpu"
+    found = estimate(
+        {
+            "model": {"class_path": "anomalib_memmc.MemMCMAE", "init_args": {**preset.arguments, **changes}},
+            "data": {"class_path": "anomalib_memmc.Phantom", "init_args": {"train_batch_size": batch}},
+            "trainer": {"accelerator": accelerator, "precision": precision},
+        }
+    )
+    return found.peak_bytes / 2**30
+
+
+def measured_gib(preset: Preset, batch: int, changes: dict[str, Any]) -> float:
+    """The most memory of two steps in this process, in GiB beyond what it had before."""
+    before = peak_gib()
+    call = step(preset.model(preset.scorer(), **changes), preset.batch(batch))
+    call()
+    call()
+    return peak_gib() - before
+
+
+def _memory(preset: Preset, batch: int, changes: dict[str, Any]) -> tuple[str, str]:
+    measure: Callable[..., float] = measured_gib
+    measured = in_fresh_process(measure, preset, batch, changes)
+    return f"{estimated_gib(preset, batch, changes):.2f}", f"{measured:.2f}"

@@ -1,0 +1,42 @@
+"""The GPU where there is one, else the CPU; and the peak of a process's memory."""
+
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def name() -> str:
+    """The device, in words."""
+    return torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+
+
+def bfloat16(enabled: bool = True) -> torch.autocast:
+    """Products in bfloat16, as with Lightning's ``bf16-mixed``."""
+    return torch.autocast(DEVICE.type, torch.bfloat16, enabled=enabled)
+
+
+def attention_kernel(heads: int, queries: int, keys: int, width: int, dtype: torch.dtype) -> str:
+    """The kernel that torch takes for an attention of these sizes, such as FLASH_ATTENTION."""
+    query = torch.empty(1, heads, queries, width // heads, dtype=dtype, device=DEVICE)
+    key = torch.empty(1, heads, keys, width // heads, dtype=dtype, device=DEVICE)
+    return SDPBackend(torch._fused_sdp_choice(query, key, key)).name
+
+
+def peak_gib() -> float:
+    """The most memory that this process has had at once in GiB; on a GPU, of tensors on it."""
+    if DEVICE.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) / 2**20
+
+
+def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of a function of a module, called in a new process."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)

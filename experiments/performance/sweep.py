@@ -1,0 +1,89 @@
+"""Images a second, memory, and the share of the device's measured matrix rate, against the batch."""
+
+from collections.abc import Sequence
+
+import torch
+
+from experiments.performance.device import DEVICE, attention_kernel, bfloat16, in_fresh_process, name, peak_gib
+from experiments.performance.floor import Floor, bfloat16_is_slow
+from experiments.performance.presets import Preset
+from experiments.performance.table import Table
+from experiments.performance.timing import Call, multiply_adds, take_turns, without_gradients
+from experiments.performance.training import arithmetic_of_a_pass, estimated_gib, step
+
+BACKWARD = 2  # multiply-adds of a backward pass, of those forward
+
+
+def sweep(preset: Preset, batches: Sequence[int], rounds: int) -> Table:
+    """Train and score in growing batches, in bfloat16 where the device has it; each batch in a fresh process.
+
+    Args:
+        preset: The model.
+        batches: Images of the batches; those that do not fit are left out, with a row that says so.
+        rounds: Rounds that count.
+
+    Returns:
+        The table.
+    """
+    half = not bfloat16_is_slow(torch.empty(0, device=DEVICE))
+    rows = []
+    for batch in batches:
+        trained = in_fresh_process(_train, preset, batch, half, rounds)
+        scored = in_fresh_process(_score, preset, batch, half, rounds)
+        rows.append((str(batch), *trained, *scored))
+        if "out of memory" in (trained[0], scored[0]):
+            break
+    network = preset.model(preset.scorer()).network
+    seen, tokens = preset.scorer(), network.num_patches + 1
+    heads, width = network.init_args["decoder_heads"], network.init_args["decoder_dim"]
+    dtype = torch.bfloat16 if half else torch.float32
+    kernels = [attention_kernel(heads, tokens, keys, width, dtype) for keys in (tokens, seen.visible.shape[1])]
+    note = (
+        f"{name()}, {'bfloat16' if half else 'float32'} autocast, medians of {rounds} rounds. Training: forward, "
+        "backward and AdamW. Share: of the multiply-adds a second of the model's own products alone, in the same "
+        f"process. Attention of the decoder: {kernels[0]}; to the levels: {kernels[1]}, all levels "
+        f"{'at once' if DEVICE.type == 'cuda' else 'in turn'}."
+    )
+    header = ("images", "trained/s", "share", "peak GiB", "estimated", "scored/s", "share", "peak GiB")
+    return Table(f"Against the batch, {preset.name} preset", header, rows, note)
+
+
+def _train(preset: Preset, batch: int, half: bool, rounds: int) -> tuple[str, ...]:
+    try:
+        before = peak_gib()
+        call = step(preset.model(preset.scorer()), preset.batch(batch), half)
+        seconds, rate = _timed(preset, call, batch, half, rounds)
+        peak = peak_gib() - before
+    except torch.OutOfMemoryError:
+        return "out of memory", "", "", ""
+    share = (1 + BACKWARD) * arithmetic_of_a_pass(preset) * batch / seconds / rate
+    estimated = estimated_gib(preset, batch, {}, "bf16-mixed" if half else "32-true")
+    return f"{batch / seconds:.1f}", f"{share:.0%}", f"{peak:.2f}", f"{estimated:.2f}"
+
+
+def _score(preset: Preset, batch: int, half: bool, rounds: int) -> tuple[str, ...]:
+    try:
+        before = peak_gib()
+        model, images = preset.model(preset.scorer()), preset.batch(batch)
+
+        def call() -> object:
+            with bfloat16(half):
+                return model.score(images)
+
+        seconds, rate = _timed(preset, without_gradients(call), batch, half, rounds)
+        peak = peak_gib() - before
+    except torch.OutOfMemoryError:
+        return "out of memory", "", ""
+    arithmetic = multiply_adds(lambda: model.score(images[:1]))
+    return f"{batch / seconds:.1f}", f"{arithmetic * batch / seconds / rate:.0%}", f"{peak:.2f}"
+
+
+def _timed(preset: Preset, call: Call, batch: int, half: bool, rounds: int) -> tuple[float, float]:
+    """Median seconds of a call, and multiply-adds a second of the products alone."""
+    scorer = preset.scorer()
+    network = preset.model(scorer).network
+    views = min(batch, scorer.views_at_once(network))
+    like = torch.empty(0, dtype=torch.bfloat16 if half else torch.float32, device=DEVICE)
+    floor = Floor(network, scorer.visible.shape[1], views, like)
+    times = take_turns({"call": call, **floor.calls}, rounds)
+    return times["call"].median, floor.rate(times)
