@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 import torch
 from torchvision.transforms.v2.functional import resize
-from anomalib_memmc.data.base.ram_folder import ram_folder
-
 from torchvision.tv_tensors import Image
+
+from anomalib_memmc.data.base.ram_folder import ram_folder
 
 CacheMode = Literal["memory", "disk"]
 FORMAT = "3"  # part of every key: raise it when the reader or this file changes what is stored
@@ -48,13 +48,14 @@ class ImageCache:
         self.size = size
         self.folder = ram_folder() if mode == "memory" else Path(folder) if folder else user_folder()
 
-    def read(self, path: str | Path, crop: object, read: Callable[[], Image]) -> Image:
+    def read(self, path: str | Path, crop: object, read: Callable[[int], Image]) -> Image:
         """Return an image from the cache, putting it there first where it is not.
 
         Args:
             path: The image's file.
             crop: What was cut out of it and painted over, by any value whose ``repr`` tells such cuts apart.
-            read: Reads and crops the image: (3, H, W), float32 in [0, 1].
+            read: Reads and crops the image: (3, H, W), float32 in [0, 1]. It is told the shorter side in pixels that
+                suffices: twice the cache's.
 
         Returns:
             The image (3, h, w), float32 in [0, 1], rounded to 8 bits; ``min(h, w)`` is at most ``size``.
@@ -65,7 +66,7 @@ class ImageCache:
         stored = self._path(path, crop)
         pixels = _load(stored)
         if pixels is None:
-            pixels = self._shrink(read())
+            pixels = self._shrink(read(ENOUGH * self.size))
             _save(stored, pixels)
         return Image(torch.from_numpy(pixels).float().div_(255).expand(3, -1, -1).contiguous())
 

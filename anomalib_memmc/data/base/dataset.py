@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ class MedicalImageDataset(AnomalibDataset):
             image, mask = self._cut(image), self._cut(mask)
         else:
             key = self.crop if self.blank is None else (self.crop, self.blank)
-            image = self.cache.read(row.image_path, key, lambda: self.read(row.image_path))
+            image = self.cache.read(row.image_path, key, lambda least: self.read(row.image_path, least))
             mask = self._read_mask(row, image) if self._task == TaskType.SEGMENTATION else None
         if self.augmentations and mask is None:
             image = self.augmentations(image)
@@ -144,7 +145,7 @@ class MedicalImageDataset(AnomalibDataset):
             mask_path=row.mask_path,
         )
 
-    def read(self, path: str | Path) -> Image:
+    def read(self, path: str | Path, least: int | None = None) -> Image:
         """Read an image file and cut it as all images here are.
 
         Args:
@@ -156,13 +157,19 @@ class MedicalImageDataset(AnomalibDataset):
         Raises:
             ImageReadError: If it cannot be read.
         """
-        return self._cut(read_image(path))
+        if least is not None and self.crop is not None:
+            left, top, right, bottom = self.crop
+            share = min(right - left, bottom - top)
+            least = math.ceil(least / share) if share > 0 else None
+        return self._cut(read_image(path, least))
 
     def __add__(self, other_dataset: AnomalibDataset) -> MedicalImageDataset:  # type: ignore[override]
         """Join the samples of two datasets; masks in either make the sum a segmentation dataset."""
         if not isinstance(other_dataset, MedicalImageDataset):
             msg = f"Only a MedicalImageDataset can be added, not a {type(other_dataset).__name__}."
             raise TypeError(msg)
+            least: Pixels that suffice for the shorter side of what is cut out: a JPEG may then be read at a fraction of
+                its size. ``None`` reads every pixel.
         samples = pd.concat([self.samples, other_dataset.samples], ignore_index=True)
         task = max(self._task, other_dataset._task, key=lambda task: task == TaskType.SEGMENTATION)
         return MedicalImageDataset(samples, task, self.crop, self.augmentations, blank=self.blank)

@@ -31,7 +31,9 @@ def frame(tmp_path: Path) -> Path:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that were decoded."""
     paths: list[str] = []
-    monkeypatch.setattr(dataset, "read_image", lambda path: paths.append(str(path)) or read_image(path))
+    monkeypatch.setattr(
+        dataset, "read_image", lambda path, least=None: paths.append(str(path)) or read_image(path, least)
+    )
     return paths
 
 
@@ -87,7 +89,9 @@ def test_processes_that_fill_one_cache_at_once_agree(frame: Path, tmp_path: Path
     def read() -> None:
         torch.set_num_threads(1)  # a forked process has no other threads
         images, _ = ImageCache("disk", 32, folder), start.wait()
-        results.put({images.read(frame, turn, lambda: read_image(frame)).sum().item() for turn in range(50)})
+        results.put(
+            {images.read(frame, turn, lambda least: read_image(frame, least)).sum().item() for turn in range(50)}
+        )
 
     processes = [context.Process(target=read) for _ in range(3)]
     for process in processes:
