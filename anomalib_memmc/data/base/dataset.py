@@ -17,7 +17,9 @@ from pandas import DataFrame, Series
 from torchvision.transforms.v2 import Transform
 from torchvision.tv_tensors import Image, Mask
 
+from anomalib_memmc.data.base.batch import PinnableBatch
 from anomalib_memmc.data.base.cache import ImageCache
+from anomalib_memmc.data.base.loader import EpochSeed
 from anomalib_memmc.data.io import DatasetError, read_image, read_mask
 from anomalib_memmc.data.io.text import printable
 
@@ -67,9 +69,14 @@ class MedicalImageDataset(AnomalibDataset):
         augmentations: torchvision v2 transform of image and mask.
         cache: Where shrunk images are kept between epochs, for samples without anomalies only; ``None``: nowhere.
 
+    Attributes:
+        epoch_seed: In the workers of a :func:`~anomalib_memmc.data.base.loader.lasting_loader`, what seeds each image.
+
     Raises:
         ValueError: If a cache is given for samples with anomalies, whose masks would not fit the shrunk images.
     """
+
+    epoch_seed: EpochSeed | None = None
 
     def __init__(
         self,
@@ -107,6 +114,11 @@ class MedicalImageDataset(AnomalibDataset):
         self.samples.attrs["task"] = self._task.value
 
     @property
+    def collate_fn(self) -> Callable:
+        """Makes a batch of items."""
+        return PinnableBatch.collate
+
+    @property
     def task(self) -> TaskType:
         """What the ground truth is: labels, or labels and masks."""
         return self._task
@@ -124,6 +136,8 @@ class MedicalImageDataset(AnomalibDataset):
         Raises:
             ImageReadError: If the image or the mask cannot be read.
         """
+        if self.epoch_seed is not None:
+            self.epoch_seed.seed_image(index)
         row = self.samples.iloc[index]
         if self.cache is None:
             image = read_image(row.image_path)
@@ -150,6 +164,8 @@ class MedicalImageDataset(AnomalibDataset):
 
         Args:
             path: The file.
+            least: Pixels that suffice for the shorter side of what is cut out: a JPEG may then be read at a fraction of
+                its size. ``None`` reads every pixel.
 
         Returns:
             Image (3, H, W), float32 in [0, 1], without augmentations.
@@ -168,8 +184,6 @@ class MedicalImageDataset(AnomalibDataset):
         if not isinstance(other_dataset, MedicalImageDataset):
             msg = f"Only a MedicalImageDataset can be added, not a {type(other_dataset).__name__}."
             raise TypeError(msg)
-            least: Pixels that suffice for the shorter side of what is cut out: a JPEG may then be read at a fraction of
-                its size. ``None`` reads every pixel.
         samples = pd.concat([self.samples, other_dataset.samples], ignore_index=True)
         task = max(self._task, other_dataset._task, key=lambda task: task == TaskType.SEGMENTATION)
         return MedicalImageDataset(samples, task, self.crop, self.augmentations, blank=self.blank)
