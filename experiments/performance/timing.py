@@ -2,7 +2,8 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import TypeVar
 
 import torch
 from torch.nn import functional
@@ -12,9 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from anomalib_memmc import MaskedAutoencoder
 
 Call = Callable[[], object]
+Key = TypeVar("Key", bound=Hashable)
 
 
-def take_turns(calls: dict[str, Call], rounds: int) -> dict[str, float]:
+def take_turns(calls: dict[Key, Call], rounds: int) -> dict[Key, float]:
     """Median seconds of each call; all calls run in every round.
 
     Args:
@@ -24,7 +26,7 @@ def take_turns(calls: dict[str, Call], rounds: int) -> dict[str, float]:
     Returns:
         Seconds by name.
     """
-    times: dict[str, list[float]] = {name: [] for name in calls}
+    times: dict[Key, list[float]] = {name: [] for name in calls}
     for counted in [False, *[True] * rounds]:
         for name, call in calls.items():
             start = time.perf_counter()

@@ -31,7 +31,7 @@ def training(preset: Preset, batch: int, rounds: int) -> tuple[Table, float]:
         "plain MAE, ours": preset.model(preset.scorer(), **PLAIN),
         "Hugging Face ViTMAE": hugging_face(ours),
     }
-    arithmetic = _of_a_pass(preset) / _of_a_pass(preset, **PLAIN)
+    arithmetic = multiply_adds_of_a_loss(preset) / multiply_adds_of_a_loss(preset, **PLAIN)
     seconds = take_turns({name: _step(model, images) for name, model in models.items()}, rounds)
     unit = seconds["plain MAE, ours"]
     rows = [(name, f"{value:.2f}", f"{value / unit:.2f}") for name, value in seconds.items()]
@@ -56,8 +56,13 @@ def _step(model: nn.Module, images: Tensor) -> Call:
     return run
 
 
-def _of_a_pass(preset: Preset, **changes: Any) -> int:
-    """Multiply-adds of a loss, forward."""
+def multiply_adds_of_a_loss(preset: Preset, **changes: Any) -> int:
+    """Multiply-adds of the loss of an image under one mask, forward.
+
+    Args:
+        preset: The model.
+        changes: Arguments that override the preset's.
+    """
     scorer = preset.scorer()
     model, image = preset.model(scorer, **changes), preset.batch(1)
     return multiply_adds(lambda: model.loss(image, scorer.masks[:1]))

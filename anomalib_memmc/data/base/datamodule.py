@@ -46,7 +46,7 @@ class MedicalDataModule(AnomalibDataModule):
     Args:
         train_batch_size: Images a batch in training.
         eval_batch_size: Images a batch in validation, test and prediction.
-        num_workers: Worker processes of each loader.
+        num_workers: Worker processes of each loader; those of training and validation stay from epoch to epoch.
         train_augmentations: torchvision v2 transform of the training images.
         val_augmentations: The same, of the validation images.
         test_augmentations: The same, of the test images.
@@ -277,6 +277,6 @@ class MedicalDataModule(AnomalibDataModule):
             "collate_fn": self.external_collate_fn or dataset.collate_fn,
             "pin_memory": device is not None and device.type == "cuda",
         }
-        if lasting and self.num_workers:
+        if lasting and self.num_workers and hasattr(dataset, "epoch_seed"):
             return lasting_loader(dataset, self.num_workers, **arguments)
         return DataLoader(dataset, num_workers=self.num_workers, generator=generator, **arguments)

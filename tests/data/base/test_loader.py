@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from anomalib.data import ImageBatch
+from anomalib.data import AnomalibDataset, ImageBatch
 from helpers.images import TINY_PHANTOM
 from torch.utils.data import DataLoader
 from torch.utils.data._utils.pin_memory import pin_memory
@@ -97,6 +97,13 @@ def test_workers_of_training_and_validation_stay(folder: Path) -> None:
         one, other = ({process for batch in loader for process in batch} for _ in range(2))
         assert (one == other) is stay, name
         assert os.getpid() not in one
+
+
+def test_workers_of_a_data_set_that_heeds_no_seed_do_not_stay(folder: Path) -> None:
+    datamodule = phantom(folder, workers=1)
+    datamodule.train_data = AnomalibDataset()
+    datamodule.train_data.samples = datamodule.val_data.samples
+    assert not datamodule.train_dataloader().persistent_workers
 
 
 def test_without_workers_the_process_itself_reads(folder: Path) -> None:
