@@ -59,5 +59,6 @@ def _loader(dataset: Any, like: DataLoader) -> DataLoader:
         batch_size=like.batch_size,
         num_workers=like.num_workers,
         collate_fn=like.collate_fn,
+        pin_memory=like.pin_memory,
         generator=torch.Generator(),  # a loader draws a seed; training must not notice
     )

@@ -49,7 +49,7 @@ def main() -> None:
         if "memory" in options.section:
             report(*memory(preset, (1, 2, 4), passes=2 if preset.name == "paper" else None))
     if "loader" in options.section:
-        report(loader(consumed, images=8 if options.quick else 32))
+        report(*loader(consumed, 8 if options.quick else 32, rounds))
     options.output.write_text("\n".join(map(str, tables)))
     if of_floor:
         draw(of_floor, options.output.with_name("performance.png"))

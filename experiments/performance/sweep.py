@@ -4,14 +4,13 @@ from collections.abc import Sequence
 
 import torch
 
+from experiments.performance.consumption import PASSES
 from experiments.performance.device import DEVICE, attention_kernel, bfloat16, in_fresh_process, name, peak_gib
 from experiments.performance.floor import Floor, bfloat16_is_slow
 from experiments.performance.presets import Preset
 from experiments.performance.table import Table
 from experiments.performance.timing import Call, multiply_adds, take_turns, without_gradients
-from experiments.performance.training import arithmetic_of_a_pass, estimated_gib, step
-
-BACKWARD = 2  # multiply-adds of a backward pass, of those forward
+from experiments.performance.training import estimated_gib, multiply_adds_of_a_loss, step
 
 
 def sweep(preset: Preset, batches: Sequence[int], rounds: int) -> Table:
@@ -56,7 +55,7 @@ def _train(preset: Preset, batch: int, half: bool, rounds: int) -> tuple[str, ..
         peak = peak_gib() - before
     except torch.OutOfMemoryError:
         return "out of memory", "", "", ""
-    share = (1 + BACKWARD) * arithmetic_of_a_pass(preset) * batch / seconds / rate
+    share = PASSES * multiply_adds_of_a_loss(preset) * batch / seconds / rate
     estimated = estimated_gib(preset, batch, {}, "bf16-mixed" if half else "32-true")
     return f"{batch / seconds:.1f}", f"{share:.0%}", f"{peak:.2f}", f"{estimated:.2f}"
 

@@ -2,14 +2,16 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 Call = Callable[[], object]
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Ratio:
         return f"{self.median:.2f}" if len(self.values) == 1 else f"{self.median:.2f} ({low:.2f} to {high:.2f})"
 
 
-def take_turns(calls: dict[str, Call], rounds: int) -> dict[str, Times]:
+def take_turns(calls: dict[Key, Call], rounds: int) -> dict[Key, Times]:
     """Seconds of each call; all calls run in every round, after one round that does not count.
 
     Args:
@@ -59,7 +61,7 @@ def take_turns(calls: dict[str, Call], rounds: int) -> dict[str, Times]:
     Returns:
         Seconds by name.
     """
-    times: dict[str, list[float]] = {name: [] for name in calls}
+    times: dict[Key, list[float]] = {name: [] for name in calls}
     for counted in [False, *[True] * rounds]:
         for name, call in calls.items():
             seconds = _seconds(call)

@@ -40,7 +40,7 @@ def training(preset: Preset, batch: int, rounds: int) -> tuple[Table, float]:
     }
     models[FOREIGN] = hugging_face(preset.model(preset.scorer()))
     times = take_turns({variant: step(model, images) for variant, model in models.items()}, rounds)
-    arithmetic = arithmetic_of_a_pass(preset) / arithmetic_of_a_pass(preset, **PLAIN)
+    arithmetic = multiply_adds_of_a_loss(preset) / multiply_adds_of_a_loss(preset, **PLAIN)
     del models
     rows = []
     for variant, own in times.items():
@@ -79,8 +79,13 @@ def step(model: nn.Module, images: Tensor, half: bool = False) -> Call:
     return run
 
 
-def arithmetic_of_a_pass(preset: Preset, **changes: Any) -> int:
-    """Multiply-adds of an image's loss, forward."""
+def multiply_adds_of_a_loss(preset: Preset, **changes: Any) -> int:
+    """Multiply-adds of the loss of an image under one mask, forward.
+
+    Args:
+        preset: The model.
+        changes: Arguments that override the preset's.
+    """
     scorer = preset.scorer()
     model, image = preset.model(scorer, **changes), preset.batch(1)
     return multiply_adds(lambda: model.loss(image, scorer.masks[:1]))

@@ -20,10 +20,13 @@ TRAINER = {"accelerator": "cpu", "devices": 2, "strategy": "ddp", "max_epochs": 
 
 
 def train(folder, ckpt_path=None, callbacks=()):
-    """Three batches an epoch in each process, the last of them smaller; masks, crops and order are random."""
+    """Three batches an epoch in each process, the last of them smaller; masks, crops and order are random.
+
+    A worker of each stays from one epoch to the next.
+    """
     data = Phantom(
         root=folder.parent / "data",
-        **{**TINY_PHANTOM, "num_train": 23, "train_augmentations": RandomResizedCrop((32, 32))},
+        **{**TINY_PHANTOM, "num_train": 23, "num_workers": 1, "train_augmentations": RandomResizedCrop((32, 32))},
     )
     model = MemMCMAE(**TINY_MEMMC, scorer=MahalanobisScorer(num_masks=4), seed=0, warmup_epochs=1, checkpoint_minutes=0)
     return fit(data, folder, ckpt_path=ckpt_path, callbacks=callbacks, model=model, **TRAINER)

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from anomalib_memmc.data.base.ram_folder import RAM_DISK
+
 TESTS = Path(__file__).resolve().parents[1]
 SCRIPT = TESTS / "helpers" / "several_processes.py"
 
@@ -58,6 +60,20 @@ def test_two_processes_go_on_where_two_stopped(tmp_path):
     outcome = run(sys.executable, TESTS / "helpers" / "resuming_processes.py", tmp_path, *names)
     assert outcome.returncode == 0, outcome.stderr[-2000:]
     assert json.loads((tmp_path / "differences.json").read_text()) == dict.fromkeys(names, 0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not RAM_DISK.is_dir(), reason="this system has no RAM disk")
+@pytest.mark.parametrize("launch", [[], ["-m", "torch.distributed.run", "--nproc_per_node", 2]])
+def test_two_processes_share_a_cache_in_memory(launch, tmp_path):
+    outcome = run(sys.executable, *launch, TESTS / "helpers" / "sharing_processes.py", tmp_path)
+    assert outcome.returncode == 0, outcome.stderr[-2000:]
+    one, other = ((tmp_path / f"{rank}.txt").read_text().split() for rank in (0, 1))
+    assert len({*one, *other}) == len(one) + len(other) == 12  # each image once, in two epochs of two processes
+    assert len(one) == len(other)
+    (folder,) = {Path(name).parents[1] for name in (*one, *other)}
+    assert folder.parent == RAM_DISK
+    assert not folder.exists()
 
 
 CONFIG = """

@@ -42,7 +42,7 @@ def phantom(folder, **arguments):
     ("workers", "trainer", "checkpoints"),
     [
         (0, {}, {"last-0-1", "last-0-4", "model-0-4", "last-1-7"}),
-        (2, {}, {"last-0-2", "model-0-4", "last-1-6"}),
+        (2, {}, {"last-0-2", "model-0-4", "last-1-6", "last-2-9"}),
         (0, {"accumulate_grad_batches": 2}, {"last-0-1", "model-0-2"}),
         (0, {"val_check_interval": 0.5}, {"model-0-2", "model-0-4", "last-1-5"}),
         (0, {"check_val_every_n_epoch": 2}, {"last-0-4", "model-1-8", "last-2-10"}),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +14,11 @@ import torch
 from torchvision.transforms.v2.functional import resize
 from torchvision.tv_tensors import Image
 
+from anomalib_memmc.data.base.ram_folder import ram_folder
+
 CacheMode = Literal["memory", "disk"]
-FORMAT = "2"  # part of every key: raise it when the reader or this file changes what is stored
-RAM_DISK = Path("/dev/shm")
-PREFIX = "anomalib_memmc_"
+FORMAT = "3"  # part of every key: raise it when the reader or this file changes what is stored
+ENOUGH = 2  # times its size: what an image is read at, so that resizing with antialiasing has the last word
 
 
 class ImageCache:
@@ -30,8 +29,8 @@ class ImageCache:
     only when it is complete, so any number of workers, processes and runs may share a folder.
 
     Args:
-        mode: ``"memory"``, a folder on the RAM disk that is removed at the end of the program (each process of a
-            distributed run has its own); or ``"disk"``, a folder that stays for later runs.
+        mode: ``"memory"``, a folder on the RAM disk that the processes of a run share on a machine and that is removed
+            at the run's end; or ``"disk"``, a folder that stays for later runs.
         size: Shorter side of a stored image in pixels, >= 1; smaller images are kept as they are.
         folder: Where ``"disk"`` keeps its files; ``None`` takes ``anomalib_memmc`` in the user's cache folder.
 
@@ -47,15 +46,16 @@ class ImageCache:
             msg = f"cache_size must be at least 1 pixel, got {size}."
             raise ValueError(msg)
         self.size = size
-        self.folder = _ram_folder() if mode == "memory" else Path(folder) if folder else user_folder()
+        self.folder = ram_folder() if mode == "memory" else Path(folder) if folder else user_folder()
 
-    def read(self, path: str | Path, crop: object, read: Callable[[], Image]) -> Image:
+    def read(self, path: str | Path, crop: object, read: Callable[[int], Image]) -> Image:
         """Return an image from the cache, putting it there first where it is not.
 
         Args:
             path: The image's file.
             crop: What was cut out of it and painted over, by any value whose ``repr`` tells such cuts apart.
-            read: Reads and crops the image: (3, H, W), float32 in [0, 1].
+            read: Reads and crops the image: (3, H, W), float32 in [0, 1]. It is told the shorter side in pixels that
+                suffices: twice the cache's.
 
         Returns:
             The image (3, h, w), float32 in [0, 1], rounded to 8 bits; ``min(h, w)`` is at most ``size``.
@@ -66,7 +66,7 @@ class ImageCache:
         stored = self._path(path, crop)
         pixels = _load(stored)
         if pixels is None:
-            pixels = self._shrink(read())
+            pixels = self._shrink(read(ENOUGH * self.size))
             _save(stored, pixels)
         return Image(torch.from_numpy(pixels).float().div_(255).expand(3, -1, -1).contiguous())
 
@@ -87,30 +87,6 @@ class ImageCache:
 def user_folder() -> Path:
     """The package's folder in the user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "anomalib_memmc"
-
-
-def _ram_folder() -> Path:
-    if not RAM_DISK.is_dir():
-        msg = f"cache='memory' needs a RAM disk at {RAM_DISK}, which this system does not have; use cache='disk'."
-        raise ValueError(msg)
-    _remove_orphans()
-    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}_", dir=RAM_DISK))
-    atexit.register(_remove_if_owner, folder, os.getpid())
-    return folder
-
-
-def _remove_orphans() -> None:
-    """Remove the folders of this user's processes that were killed."""
-    for folder in RAM_DISK.glob(f"{PREFIX}*_*"):
-        owner = folder.name.removeprefix(PREFIX).partition("_")[0]
-        if owner.isdigit() and not Path("/proc", owner).exists() and folder.stat().st_uid == os.getuid():
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_if_owner(folder: Path, owner: int) -> None:
-    """Remove the folder in the process that made it, not in its forked workers."""
-    if os.getpid() == owner:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _load(path: Path) -> np.ndarray | None:

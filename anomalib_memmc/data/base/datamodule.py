@@ -8,16 +8,18 @@ import shutil
 import tempfile
 from abc import abstractmethod
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 from anomalib import TaskType
 from anomalib.data.datamodules.base.image import AnomalibDataModule
+from anomalib.data.datasets.base.image import AnomalibDataset
 from anomalib.data.utils import LabelName, Split, TestSplitMode, ValSplitMode
 from anomalib.utils.attrs import get_nested_attr
-from lightning.pytorch.utilities.types import EVAL_DATALOADERS
+from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
 from pandas import DataFrame
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler, Sampler
 from torchvision.transforms.v2 import Transform
 
 from anomalib_memmc.arguments import require_count
@@ -25,6 +27,7 @@ from anomalib_memmc.data.base.cache import CacheMode, ImageCache
 from anomalib_memmc.data.base.checks import check_samples
 from anomalib_memmc.data.base.dataset import LABELS, MedicalImageDataset, Rectangle
 from anomalib_memmc.data.base.grouping import draw_groups
+from anomalib_memmc.data.base.loader import lasting_loader
 from anomalib_memmc.data.base.synthetic import add_synthetic_anomalies
 from anomalib_memmc.data.io import DatasetError
 
@@ -43,7 +46,7 @@ class MedicalDataModule(AnomalibDataModule):
     Args:
         train_batch_size: Images a batch in training.
         eval_batch_size: Images a batch in validation, test and prediction.
-        num_workers: Worker processes of each loader.
+        num_workers: Worker processes of each loader; those of training and validation stay from epoch to epoch.
         train_augmentations: torchvision v2 transform of the training images.
         val_augmentations: The same, of the validation images.
         test_augmentations: The same, of the test images.
@@ -230,9 +233,19 @@ class MedicalDataModule(AnomalibDataModule):
             self._synthetic_samples = add_synthetic_anomalies(normals, folder, self.split_seed)
         return MedicalImageDataset(self._synthetic_samples, TaskType.SEGMENTATION, self.crop, blank=self.blank)
 
+    def train_dataloader(self) -> TRAIN_DATALOADERS:
+        """Loader of the training images, in a random order; its workers stay from epoch to epoch."""
+        return self._loader(self.train_data, self.train_batch_size, RandomSampler(self.train_data), lasting=True)
+
     def val_dataloader(self) -> EVAL_DATALOADERS:
-        """Loader of the validation images; none in the mode "none"."""
-        return [] if self.val_split_mode == ValSplitMode.NONE else super().val_dataloader()
+        """Loader of the validation images, whose workers stay; none in the mode "none"."""
+        if self.val_split_mode == ValSplitMode.NONE:
+            return []
+        return self._loader(self.val_data, self.eval_batch_size, lasting=True)
+
+    def test_dataloader(self) -> EVAL_DATALOADERS:
+        """Loader of the test images."""
+        return self._loader(self.test_data, self.eval_batch_size)
 
     def normal_dataloader(self) -> DataLoader:
         """Loader of the normal training images as a validation sees them: what a scorer learns from.
@@ -245,10 +258,25 @@ class MedicalDataModule(AnomalibDataModule):
             Loader of batches of `eval_batch_size` items; ``image`` is (B, 3, H, W), float32 in [0, 1], not yet
             pre-processed by the model.
         """
-        return DataLoader(
-            self.normal_data,
-            batch_size=self.eval_batch_size,
-            num_workers=self.num_workers,
-            collate_fn=self.external_collate_fn or self.normal_data.collate_fn,
-            generator=torch.Generator(),  # a loader draws a seed for its workers
-        )
+        generator = torch.Generator()  # a loader draws a seed for its workers
+        return self._loader(self.normal_data, self.eval_batch_size, generator=generator)
+
+    def _loader(
+        self,
+        dataset: AnomalibDataset,
+        batch_size: int,
+        sampler: Sampler | None = None,
+        lasting: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> DataLoader:
+        """A loader of batches, pinned where the trainer's device is a CUDA GPU."""
+        device = get_nested_attr(self, "trainer.strategy.root_device", None)
+        arguments: dict[str, Any] = {
+            "batch_size": batch_size,
+            "sampler": sampler,
+            "collate_fn": self.external_collate_fn or dataset.collate_fn,
+            "pin_memory": device is not None and device.type == "cuda",
+        }
+        if lasting and self.num_workers and hasattr(dataset, "epoch_seed"):
+            return lasting_loader(dataset, self.num_workers, **arguments)
+        return DataLoader(dataset, num_workers=self.num_workers, generator=generator, **arguments)

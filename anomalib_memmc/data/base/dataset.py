@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from pandas import DataFrame, Series
 from torchvision.transforms.v2 import Transform
 from torchvision.tv_tensors import Image, Mask
 
+from anomalib_memmc.data.base.batch import PinnableBatch
 from anomalib_memmc.data.base.cache import ImageCache
+from anomalib_memmc.data.base.loader import EpochSeed
 from anomalib_memmc.data.io import DatasetError, read_image, read_mask
 from anomalib_memmc.data.io.text import printable
 
@@ -66,9 +69,14 @@ class MedicalImageDataset(AnomalibDataset):
         augmentations: torchvision v2 transform of image and mask.
         cache: Where shrunk images are kept between epochs, for samples without anomalies only; ``None``: nowhere.
 
+    Attributes:
+        epoch_seed: In the workers of a :func:`~anomalib_memmc.data.base.loader.lasting_loader`, what seeds each image.
+
     Raises:
         ValueError: If a cache is given for samples with anomalies, whose masks would not fit the shrunk images.
     """
+
+    epoch_seed: EpochSeed | None = None
 
     def __init__(
         self,
@@ -106,6 +114,11 @@ class MedicalImageDataset(AnomalibDataset):
         self.samples.attrs["task"] = self._task.value
 
     @property
+    def collate_fn(self) -> Callable:
+        """Makes a batch of items."""
+        return PinnableBatch.collate
+
+    @property
     def task(self) -> TaskType:
         """What the ground truth is: labels, or labels and masks."""
         return self._task
@@ -123,6 +136,8 @@ class MedicalImageDataset(AnomalibDataset):
         Raises:
             ImageReadError: If the image or the mask cannot be read.
         """
+        if self.epoch_seed is not None:
+            self.epoch_seed.seed_image(index)
         row = self.samples.iloc[index]
         if self.cache is None:
             image = read_image(row.image_path)
@@ -130,7 +145,7 @@ class MedicalImageDataset(AnomalibDataset):
             image, mask = self._cut(image), self._cut(mask)
         else:
             key = self.crop if self.blank is None else (self.crop, self.blank)
-            image = self.cache.read(row.image_path, key, lambda: self.read(row.image_path))
+            image = self.cache.read(row.image_path, key, lambda least: self.read(row.image_path, least))
             mask = self._read_mask(row, image) if self._task == TaskType.SEGMENTATION else None
         if self.augmentations and mask is None:
             image = self.augmentations(image)
@@ -144,11 +159,13 @@ class MedicalImageDataset(AnomalibDataset):
             mask_path=row.mask_path,
         )
 
-    def read(self, path: str | Path) -> Image:
+    def read(self, path: str | Path, least: int | None = None) -> Image:
         """Read an image file and cut it as all images here are.
 
         Args:
             path: The file.
+            least: Pixels that suffice for the shorter side of what is cut out: a JPEG may then be read at a fraction of
+                its size. ``None`` reads every pixel.
 
         Returns:
             Image (3, H, W), float32 in [0, 1], without augmentations.
@@ -156,7 +173,11 @@ class MedicalImageDataset(AnomalibDataset):
         Raises:
             ImageReadError: If it cannot be read.
         """
-        return self._cut(read_image(path))
+        if least is not None and self.crop is not None:
+            left, top, right, bottom = self.crop
+            share = min(right - left, bottom - top)
+            least = math.ceil(least / share) if share > 0 else None
+        return self._cut(read_image(path, least))
 
     def __add__(self, other_dataset: AnomalibDataset) -> MedicalImageDataset:  # type: ignore[override]
         """Join the samples of two datasets; masks in either make the sum a segmentation dataset."""

@@ -53,11 +53,13 @@ class Picture:
     inverted: bool
 
 
-def decode(path: Path) -> Picture:
+def decode(path: Path, least: int | None = None) -> Picture:
     """Decode a file of one image, or the first of several.
 
     Args:
         path: Any file Pillow opens. Colours of 16 bits are read from PNG, TIFF and JPEG 2000.
+        least: Pixels that suffice for the shorter side. A JPEG is then decoded at a half, a quarter or an eighth of its
+            size where that leaves as many (its sides are rounded up); other files at their own. ``None`` wants all.
 
     Returns:
         The picture.
@@ -66,6 +68,8 @@ def decode(path: Path) -> Picture:
         ImageReadError: If the file is missing, too large, damaged, or of no known format.
     """
     with open_image(path) as image:
+        if least is not None and image.format == "JPEG":
+            image.draft(None, (least, least))
         if image.mode in DEEP_MODES:
             pixels, alpha = np.array(image), None
             pixels = pixels.view(np.uint32) if _is_unsigned_32_bit(image) else pixels

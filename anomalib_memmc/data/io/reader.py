@@ -23,7 +23,7 @@ NEAR_BLACK, NEAR_WHITE = slice(1, 8), slice(248, 255)  # what a JPEG makes of 0 
 MANY_SHADES = 32
 
 
-def read_image(path: str | Path) -> Image:
+def read_image(path: str | Path, least: int | None = None) -> Image:
     """Read an image of any usual medical format as three float channels, upright as its EXIF tag says.
 
     * 8 bits a channel: divided by 255. Grey images become three equal channels, palettes are looked up, an alpha
@@ -37,6 +37,8 @@ def read_image(path: str | Path) -> Image:
     Args:
         path: A PNG, JPEG, TIFF, BMP or any other file Pillow opens (the extension's case does not matter), or a DICOM
             file (``.dcm``, ``.dicom`` or no extension), which needs the extra ``dicom``.
+        least: Pixels that suffice for the shorter side, for an image that is shrunk afterwards: a JPEG is then decoded
+            at a half, a quarter or an eighth of its size, where that leaves as many. ``None`` reads every pixel.
 
     Returns:
         Image of shape (3, H, W), float32, in [0, 1]. Of a file with several pages: the first.
@@ -49,8 +51,8 @@ def read_image(path: str | Path) -> Image:
     if is_dicom(path):
         plane = _full_range(read_dicom(path), path)
     else:
-        pixels = decode(path).pixels
-        plane = pixels.astype(np.float32) / 255.0 if pixels.dtype == np.uint8 else _full_range(pixels, path)
+        pixels = decode(path, least).pixels
+        plane = pixels if pixels.dtype == np.uint8 else _full_range(pixels, path)
     return Image(_to_three_channels(plane))
 
 
@@ -145,9 +147,10 @@ def _full_range(pixels: NDArray, path: Path) -> NDArray[np.float32]:
     return ((values - low) / (high - low if high > low else 1.0)).astype(np.float32)
 
 
-def _to_three_channels(plane: NDArray[np.float32]) -> torch.Tensor:
-    """(H, W) or (H, W, 3) to (3, H, W)."""
+def _to_three_channels(plane: NDArray) -> torch.Tensor:
+    """(H, W) or (H, W, 3), of floats or of 8 bits, to (3, H, W) of floats."""
     tensor = torch.from_numpy(np.ascontiguousarray(plane))
-    if tensor.ndim == 2:
-        return tensor.expand(3, -1, -1).contiguous()
-    return tensor.permute(2, 0, 1).contiguous()
+    tensor = tensor if tensor.ndim == 2 else tensor.permute(2, 0, 1)
+    if tensor.dtype == torch.uint8:
+        tensor = tensor.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    return tensor.expand(3, -1, -1).contiguous()

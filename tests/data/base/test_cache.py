@@ -1,4 +1,3 @@
-import atexit
 import multiprocessing
 import os
 from pathlib import Path
@@ -12,8 +11,9 @@ from torchvision.transforms.v2.functional import resize
 
 from anomalib_memmc.data import CovidX, HyperKvasir
 from anomalib_memmc.data.base import cache, dataset
-from anomalib_memmc.data.base.cache import PREFIX, RAM_DISK, ImageCache
+from anomalib_memmc.data.base.cache import ImageCache
 from anomalib_memmc.data.base.dataset import MedicalImageDataset, make_samples
+from anomalib_memmc.data.base.ram_folder import PREFIX, RAM_DISK
 from anomalib_memmc.data.io.reader import read_image
 
 needs_ram_disk = pytest.mark.skipif(not RAM_DISK.is_dir(), reason="this system has no RAM disk")
@@ -31,7 +31,9 @@ def frame(tmp_path: Path) -> Path:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that were decoded."""
     paths: list[str] = []
-    monkeypatch.setattr(dataset, "read_image", lambda path: paths.append(str(path)) or read_image(path))
+    monkeypatch.setattr(
+        dataset, "read_image", lambda path, least=None: paths.append(str(path)) or read_image(path, least)
+    )
     return paths
 
 
@@ -87,7 +89,9 @@ def test_processes_that_fill_one_cache_at_once_agree(frame: Path, tmp_path: Path
     def read() -> None:
         torch.set_num_threads(1)  # a forked process has no other threads
         images, _ = ImageCache("disk", 32, folder), start.wait()
-        results.put({images.read(frame, turn, lambda: read_image(frame)).sum().item() for turn in range(50)})
+        results.put(
+            {images.read(frame, turn, lambda least: read_image(frame, least)).sum().item() for turn in range(50)}
+        )
 
     processes = [context.Process(target=read) for _ in range(3)]
     for process in processes:
@@ -159,21 +163,33 @@ def test_second_epoch_reads_no_image_and_is_the_same(
     assert folder.name.startswith(PREFIX) == (mode == "memory")
 
 
-@needs_ram_disk
-def test_the_ram_disk_is_left_clean() -> None:
-    context = multiprocessing.get_context("fork")
-    folders = context.Queue()
+def test_two_workers_decode_each_image_once_in_two_epochs(
+    hyperkvasir_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any worker fills the cache for all; the processes' list of what they decoded is a file."""
+    log = tmp_path / "decoded.txt"
 
-    def program() -> None:
-        atexit._clear()  # its own exit handlers only, run as at the end of the program: a fork itself runs none
-        folder = ImageCache("memory").folder
-        folders.put((folder, folder.is_dir()))
-        atexit._run_exitfuncs()
+    def read_and_tell(path: str, least: int | None = None) -> torch.Tensor:
+        with log.open("a") as file:
+            file.write(f"{path}\n")
+        return read_image(path, least)
 
-    process = context.Process(target=program)
-    process.start()
-    folder, existed = folders.get(timeout=60)
-    process.join()
-    assert existed
-    assert folder.parent == RAM_DISK
-    assert not folder.exists()
+    monkeypatch.setattr(dataset, "read_image", read_and_tell)
+    datamodule = HyperKvasir(
+        hyperkvasir_root,
+        num_train_normal=24,
+        num_test_normal=8,
+        train_batch_size=3,
+        num_workers=2,
+        cache="disk",
+        cache_size=24,
+        cache_dir=tmp_path / "cache",
+    )
+    datamodule.setup()
+    loader = datamodule.train_dataloader()
+    for _ in range(2):
+        assert sum(len(batch.image) for batch in loader) == len(datamodule.train_data)
+    assert sorted(log.read_text().split("\n")[:-1]) == sorted(datamodule.train_data.samples["image_path"])
+    stored = list((tmp_path / "cache").rglob("*.*"))
+    assert len(stored) == len(datamodule.train_data)
+    assert {np.load(file).shape[1:] for file in stored} == {(24, 29)}  # whole files, and nothing else
