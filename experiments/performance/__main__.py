@@ -1,6 +1,7 @@
 """Speed and memory in one run of about ten minutes on two cores: what docs/performance.md says.
 
-    python -m experiments.performance [--section inference training sweep memory loader] [--quick]
+    python -m experiments.performance --output docs/evidence/performance-tables.md
+    python -m experiments.performance --section training sweep --quick
 
 Everything is a ratio of medians. The variants take turns after a warm-up, so that a change of the machine's speed
 meets all of them. Needs the extras ``test`` (Hugging Face ViTMAE, OpenVINO) and, for the compiled rows, a C++ compiler.
@@ -19,13 +20,12 @@ from experiments.performance.sweep import sweep
 from experiments.performance.table import Table
 from experiments.performance.training import training
 
-OUTPUT = Path(__file__).parents[2] / "docs" / "evidence" / "performance-tables.md"
 PAPER_IMAGES_PER_SECOND = 2000 * 13_794 / (22 * 3600)  # 2000 epochs of Covid-X in 22 hours on one RTX 3090
 SECTIONS = ("inference", "training", "sweep", "memory", "loader")
 
 
 def main() -> None:
-    """Measure the sections that were asked for, and write the tables and the picture."""
+    """Measure the sections that were asked for, print the tables, and write them and the picture."""
     options = _options()
     rounds = 1 if options.quick else options.rounds
     tables: list[Table] = []
@@ -50,8 +50,9 @@ def main() -> None:
             report(*memory(preset, (1, 2, 4), passes=2 if preset.name == "paper" else None))
     if "loader" in options.section:
         report(*loader(consumed, 8 if options.quick else 32, rounds))
-    options.output.write_text("\n".join(map(str, tables)))
-    if of_floor:
+    if options.output:
+        options.output.write_text("\n".join(map(str, tables)))
+    if options.output and of_floor:
         draw(of_floor, options.output.with_name("performance.png"))
 
 
@@ -62,7 +63,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=32, help="images of a training step")
     parser.add_argument("--batches", type=int, nargs="+", default=(1, 4, 16), help="batches of the sweep")
     parser.add_argument("--quick", action="store_true", help="the CPU preset only, one round")
-    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--output", type=Path, help="Markdown file for the tables; the picture goes beside it")
     return parser.parse_args()
 
 

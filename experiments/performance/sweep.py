@@ -32,11 +32,12 @@ def sweep(preset: Preset, batches: Sequence[int], rounds: int) -> Table:
         rows.append((str(batch), *trained, *scored))
         if "out of memory" in (trained[0], scored[0]):
             break
-    network = preset.model(preset.scorer()).network
-    seen, tokens = preset.scorer(), network.num_patches + 1
+    scorer = preset.scorer()
+    network = preset.model(scorer).network
     heads, width = network.init_args["decoder_heads"], network.init_args["decoder_dim"]
     dtype = torch.bfloat16 if half else torch.float32
-    kernels = [attention_kernel(heads, tokens, keys, width, dtype) for keys in (tokens, seen.visible.shape[1])]
+    tokens, visible = network.num_patches + 1, scorer.visible.shape[1]
+    kernels = [attention_kernel(heads, tokens, keys, width, dtype) for keys in (tokens, visible)]
     note = (
         f"{name()}, {'bfloat16' if half else 'float32'} autocast, medians of {rounds} rounds. Training: forward, "
         "backward and AdamW. Share: of the multiply-adds a second of the model's own products alone, in the same "

@@ -1,0 +1,80 @@
+"""The benchmark's own parts, on a network of a few numbers: ratios, the floor, and memory beside its estimate."""
+
+import pytest
+import torch
+
+from experiments.performance.device import attention_kernel
+from experiments.performance.floor import Floor
+from experiments.performance.presets import PLAIN, Preset
+from experiments.performance.sweep import sweep
+from experiments.performance.timing import Times, take_turns
+from experiments.performance.training import training
+
+TINY = Preset(
+    "tiny",
+    2,
+    {
+        "image_size": 32,
+        "patch_size": 8,
+        "encoder_dim": 32,
+        "encoder_depth": 2,
+        "encoder_heads": 2,
+        "decoder_dim": 16,
+        "decoder_depth": 2,
+        "decoder_heads": 2,
+        "memory_slots": 4,
+    },
+    {"class_path": "anomalib_memmc.scoring.ReconstructionScorer", "init_args": {"num_masks": 2}},
+)
+
+
+def test_a_ratio_is_taken_round_by_round():
+    slow, fast = Times((2.0, 6.0, 4.0)), Times((1.0, 2.0, 4.0))
+    assert slow.over(fast).values == (2.0, 3.0, 1.0)
+    assert str(slow.over(fast)) == "2.00 (1.00 to 3.00)"
+    assert (slow.median, slow.best) == (4.0, 2.0)
+    assert str(Times((2.0,)).over(Times((1.0,)))) == "2.00"
+
+
+def test_calls_take_turns_and_the_first_round_does_not_count():
+    order = []
+    times = take_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=2)
+    assert order == ["a", "b"] * 3
+    assert len(times["a"].seconds) == 2
+
+
+def test_the_floor_takes_the_best_time_of_each_size():
+    network = TINY.model(TINY.scorer()).network
+    floor = Floor(network, visible=4, views=3, like=torch.empty(0))
+    times = {name: Times((1.0, 3.0)) for name in floor.calls}
+    assert floor.rate(times) == floor.multiply_adds / sum(floor.sizes.values())
+    levels, visible, wide, narrow = len(network.levels), 4, 32, 16
+    assert floor.sizes[3 * visible * levels, wide, 2 * narrow] == 2  # keys and values, in each block
+    for call in floor.calls.values():
+        call()
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    for module in ("training", "sweep"):
+        monkeypatch.setattr(f"experiments.performance.{module}.in_fresh_process", lambda call, *values: call(*values))
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_training_step_has_its_ratio_and_its_memory_beside_the_estimate():
+    table, rate = training(TINY, batch=4, rounds=1)
+    assert rate > 0
+    assert [row[0] for row in table.rows][-1] == "Hugging Face ViTMAE"
+    for row in table.rows[:-1]:
+        assert 0 <= float(row[3]) < 1
+        assert 0 <= float(row[4]) < 1
+    assert table.rows[3][2] == "1.00"
+    assert TINY.model(TINY.scorer(), **PLAIN).network.levels == ()
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_the_sweep_trains_and_scores_in_each_batch():
+    table = sweep(TINY, (1, 2), rounds=1)
+    assert [row[0] for row in table.rows] == ["1", "2"]
+    assert all(float(row[1]) > 0 and float(row[5]) > 0 for row in table.rows)
+    assert attention_kernel(2, 5, 4, 16, torch.float32) in table.note
