@@ -9,7 +9,7 @@ from torch import Tensor
 
 from anomalib_memmc import MemMCMAEModel
 from anomalib_memmc.scoring import MSSSIMMap, SquaredErrorMap
-from experiments.performance.others import BACKBONE, CORESET, baselines, hugging_face, open_vino
+from experiments.performance.others import BACKBONE, CORESET, baselines, exports, hugging_face
 from experiments.performance.presets import Preset
 from experiments.performance.table import Table
 from experiments.performance.timing import (
@@ -50,7 +50,7 @@ def inference(preset: Preset, rounds: int) -> tuple[Table, dict[str, float]]:
         calls["ours, bfloat16"] = lambda: half.score(half_images)
     calls = {name: without_gradients(call) for name, call in calls.items()}
     with tempfile.TemporaryDirectory() as folder:
-        calls["OpenVINO"] = open_vino(model, images, Path(folder))
+        calls |= exports(model, images, Path(folder))
         seconds = {name: value / len(images) for name, value in take_turns(calls, rounds).items()}
     rate = products.multiply_adds / (seconds.pop("products alone") * len(images))
     floor = ours / rate
