@@ -20,7 +20,6 @@ MAX_LOSS = 0.005
 """What an export may lose of the image AUROC of its float32 twin."""
 CALIBRATION_IMAGES = 300
 """Normal training images from which the ranges of the activations are taken, or all where there are fewer."""
-_KINDS = (CompressionType.INT8, CompressionType.INT8_PTQ)
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _NOT_THE_NETWORK = r"(?!model\.network\.(encoder|decoder)\.).*"
 """Names of all nodes but those of encoder and decoder: pre-processing and score stay in float32."""
@@ -50,8 +49,7 @@ class Quantisation:
     Images are scored one by one, as they are: those of a test part may differ in size.
 
     Args:
-        kind: ``INT8_PTQ`` quantises weights and activations, whose ranges are those of normal training images;
-            ``INT8`` the weights only.
+        kind: ``INT8_PTQ``: weights and activations are quantised, with the ranges that normal training images give.
         datamodule: A data module of anomalib, or None.
         size: Height and width that the export takes; None for any.
 
@@ -63,7 +61,7 @@ class Quantisation:
     """
 
     def __init__(self, kind: CompressionType, datamodule: Any, size: tuple[int, int] | None) -> None:
-        if kind not in _KINDS:
+        if kind is not CompressionType.INT8_PTQ:
             msg = f"--compression_type {kind.name} is not offered: take INT8_PTQ, refused where it loses AUROC."
             raise ValueError(msg)
         if datamodule is None:
@@ -73,7 +71,7 @@ class Quantisation:
             )
             raise ValueError(msg)
         datamodule.setup()
-        self.kind, self.size = kind, size
+        self.size = size
         self.name, self.test = datamodule.name, datamodule.test_data
         self.labels = np.asarray(self.test.samples["label_index"]).astype(int)
         if len(np.unique(self.labels)) < 2:
@@ -106,17 +104,13 @@ class Quantisation:
         logger.info("Comparing the export with its float32 twin on %d test images of %s.", len(self.labels), self.name)
         full = self._scores(model)
         scope = nncf.IgnoredScope(patterns=[_NOT_THE_NETWORK], validate=False)
-        count = 0
-        if self.kind is CompressionType.INT8:
-            small = nncf.compress_weights(model, ignored_scope=scope)
-        else:
-            count = min(CALIBRATION_IMAGES, len(self.normal))
-            chosen = np.linspace(0, len(self.normal) - 1, count).round().astype(int)
-            images = nncf.Dataset(chosen, lambda index: self._image(self.normal[index]))
-            transformer = nncf.ModelType.TRANSFORMER
-            small = nncf.quantize(model, images, subset_size=count, model_type=transformer, ignored_scope=scope)
+        count = min(CALIBRATION_IMAGES, len(self.normal))
+        chosen = np.linspace(0, len(self.normal) - 1, count).round().astype(int)
+        images = nncf.Dataset(chosen, lambda index: self._image(self.normal[index]))
+        transformer = nncf.ModelType.TRANSFORMER
+        small = nncf.quantize(model, images, subset_size=count, model_type=transformer, ignored_scope=scope)
         self.found = {
-            "type": self.kind.value,
+            "type": CompressionType.INT8_PTQ.value,
             "nncf": version("nncf"),
             "calibration_images": count,
             **compare(full, self._scores(small), self.labels, self.name),

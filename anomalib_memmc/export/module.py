@@ -129,8 +129,8 @@ class Exportable:
     ) -> Path:
         """As anomalib's, quietly, with ``metadata.json`` and ``README.md`` beside the files.
 
-        With ``compression_type`` ``INT8_PTQ`` or ``INT8`` the export is of 8 bits, and is compared with its float32
-        twin on the test part of ``datamodule``: see :class:`~anomalib_memmc.export.int8.Quantisation`.
+        With ``compression_type`` ``INT8_PTQ`` the export is of 8 bits, and is compared with its float32 twin on the
+        test part of ``datamodule``: see :class:`~anomalib_memmc.export.int8.Quantisation`.
 
         Args:
             export_root: Folder of all exports.

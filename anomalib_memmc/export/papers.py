@@ -101,11 +101,11 @@ def _int8(metadata: dict[str, Any]) -> str:
         return ""
     areas, count = found["image_AUROC"], found["calibration_images"]
     images = f"{found['normal_images']} normal and {found['anomalous_images']} anomalous images of {found['data']}"
-    ranges = f"Ranges of activations are those of {count} normal training images." if count else "Only weights are."
     return f"""
 ## 8 bits
 
-Encoder and decoder are of 8 bits ({found["type"]}, nncf {found["nncf"]}), the score is computed in float32. {ranges}
+Encoder and decoder are of 8 bits ({found["type"]}, nncf {found["nncf"]}), the score is computed in float32. \
+Ranges of activations are those of {count} normal training images.
 
 | on {images} | float32 | int8 |
 | --- | ---: | ---: |
