@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-Extra = Literal["benchmark", "cluster", "dicom", "export"]
+Extra = Literal["benchmark", "cluster", "dicom", "export", "int8"]
 
 
 def missing_extra(extra: Extra, need: str, alternative: str = "") -> str:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from anomalib.deploy import CompressionType
 from torch import Tensor
 
 from anomalib_memmc.export.input_check import fits, refuse, without_misfits
+from anomalib_memmc.export.int8 import Quantisation, name_nodes
 from anomalib_memmc.export.metadata import describe
 from anomalib_memmc.export.papers import add_to_onnx, write_papers
-from anomalib_memmc.extras import missing_extra
+from anomalib_memmc.extras import Extra, missing_extra
 from anomalib_memmc.model.tissue import post_process
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ class Exportable:
             export_root: Folder of all exports.
             model_file_name: Name of the file; weights that have no room in it are in ``NAME.onnx.data``.
             input_size: Height and width of the images; None for any.
-            papers: Write the metadata; ``to_openvino`` does not need those of the file that it converts.
+            papers: Write the metadata; ``to_openvino`` needs names of nodes instead in the file that it converts.
             **kwargs: Arguments of ``torch.onnx.export``.
 
         Returns:
@@ -115,6 +116,8 @@ class Exportable:
         if papers:
             add_to_onnx(path, self._metadata("onnx", input_size))
             self._finish("onnx", [path, path.with_name(f"{path.name}.data")], input_size)
+        else:
+            name_nodes(path)
         return path
 
     def to_openvino(
@@ -126,28 +129,39 @@ class Exportable:
     ) -> Path:
         """As anomalib's, quietly, with ``metadata.json`` and ``README.md`` beside the files.
 
+        With ``compression_type`` ``INT8_PTQ`` the export is of 8 bits, and is compared with its float32 twin on the
+        test part of ``datamodule``: see :class:`~anomalib_memmc.export.int8.Quantisation`.
+
         Args:
             export_root: Folder of all exports.
             model_file_name: Name of the files.
             input_size: Height and width of the images; None for any.
-            **kwargs: Further arguments of anomalib's method, such as ``compression_type``.
+            **kwargs: Further arguments of anomalib's method, such as ``compression_type`` and ``datamodule``.
 
         Returns:
             The ``.xml`` file.
 
         Raises:
             RuntimeError: If onnx, onnxscript or openvino is not installed, or nncf where it is needed.
+            ValueError: If an export of 8 bits loses AUROC or cannot be compared; then nothing is written.
         """
         _require("onnx", "onnxscript", "openvino")
-        compression = kwargs.get("compression_type")
-        is_quantised = compression is not None and CompressionType(compression) is not CompressionType.FP16
-        if is_quantised and find_spec("nncf") is None:
-            msg = "Compression to 8 bits needs nncf: pip install nncf, or leave --compression_type out."
-            raise RuntimeError(msg)
+        kind = CompressionType(kwargs.get("compression_type") or CompressionType.FP16)
+        quantisation = None
+        if kind is not CompressionType.FP16:
+            _require("nncf", extra="int8")
+            quantisation = kwargs["datamodule"] = Quantisation(kind, kwargs.get("datamodule"), input_size)
         kwargs["onnx_kwargs"] = {**(kwargs.get("onnx_kwargs") or {}), "papers": False}
-        path: Path = super().to_openvino(export_root, model_file_name, input_size, **kwargs)  # type: ignore[misc]
-        self._finish("openvino", [path, path.with_suffix(".bin")], input_size)
+        with _without_empty_folders(Path(export_root) / "weights" / "openvino"):
+            path: Path = super().to_openvino(export_root, model_file_name, input_size, **kwargs)  # type: ignore[misc]
+        found = None if quantisation is None else quantisation.found
+        self._finish("openvino", [path, path.with_suffix(".bin")], input_size, found)
         return path
+
+    def _compress_ov_model(self, model: Any, compression_type: Any, datamodule: Any, *args: Any) -> Any:
+        """The hook between conversion and saving; what it is given as data is a ``Quantisation``."""
+        del compression_type, args
+        return datamodule.apply(model)
 
     def _metadata(self, kind: str, size: tuple[int, int] | None) -> dict[str, Any]:
         """Describe an export; the shapes of outputs are those of one image, whose number may vary."""
@@ -160,18 +174,33 @@ class Exportable:
         }
         return describe(self, kind, shapes, size)
 
-    def _finish(self, kind: str, files: list[Path], size: tuple[int, int] | None) -> None:
+    def _finish(
+        self, kind: str, files: list[Path], size: tuple[int, int] | None, int8: dict[str, Any] | None = None
+    ) -> None:
         """Write the papers and say where all is."""
         there = [file for file in files if file.is_file()]
-        papers = write_papers(there, self._metadata(kind, size))
+        papers = write_papers(there, self._metadata(kind, size) | ({} if int8 is None else {"int8": int8}))
         names = ", ".join(file.name for file in [*there, *papers])
         logger.info("Exported to %s: %s", there[0].parent, names)
 
 
-def _require(*packages: str) -> None:
+def _require(*packages: str, extra: Extra = "export") -> None:
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
-        raise RuntimeError(missing_extra("export", f"This export needs {' and '.join(missing)}"))
+        raise RuntimeError(missing_extra(extra, f"This export needs {' and '.join(missing)}"))
+
+
+@contextmanager
+def _without_empty_folders(folder: Path) -> Iterator[None]:
+    """Remove a folder and those around it, where an error left them empty and they were not there before."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        yield
+    except BaseException:
+        for each in made:
+            with suppress(OSError):  # it is not empty, or was never made
+                each.rmdir()
+        raise
 
 
 @contextmanager

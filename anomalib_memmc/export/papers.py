@@ -85,12 +85,34 @@ The model resizes images to {height} x {width} itself ({given["resizing"]}).
 
 The score before normalisation is above {_known(threshold["score"])} for an anomalous image. \
 {_promise(threshold)}
-
+{_int8(metadata)}
 ## Made with
 
 {versions}. Scorer: {metadata["scorer"]}. SHA-256 of the weights: {metadata["weights_sha256"]}.
 
 {files}
+"""
+
+
+def _int8(metadata: dict[str, Any]) -> str:
+    """What an export of 8 bits lost, or nothing."""
+    found = metadata.get("int8")
+    if found is None:
+        return ""
+    areas, count = found["image_AUROC"], found["calibration_images"]
+    images = f"{found['normal_images']} normal and {found['anomalous_images']} anomalous images of {found['data']}"
+    return f"""
+## 8 bits
+
+Encoder and decoder are of 8 bits ({found["type"]}, nncf {found["nncf"]}), the score is computed in float32. \
+Ranges of activations are those of {count} normal training images.
+
+| on {images} | float32 | int8 |
+| --- | ---: | ---: |
+| image AUROC | {areas["float32"]:.4f} | {areas["int8"]:.4f} |
+
+Scores differ by at most {found["largest_score_difference"]:.3g}, \
+verdicts of {found["verdicts_that_differ"]} images differ.
 """
 
 

@@ -98,10 +98,10 @@ def ms_ssim_map(x: Tensor, y: Tensor) -> Tensor:
     with torch.autocast(device_type=x.device.type, enabled=False):
         terms = ms_ssim_terms(x.float().clamp(0, 1), y.float().clamp(0, 1))
         weights = [weight * sum(WEIGHTS) / sum(WEIGHTS[: len(terms)]) for weight in WEIGHTS[: len(terms)]]
-        similarity = torch.ones_like(terms[0])
+        exponent = torch.zeros_like(terms[0])  # sums of logarithms: OpenVINO takes many times as long for a power
         for scale, (term, weight) in enumerate(zip(terms, weights, strict=True)):
-            similarity = similarity * _stretch(term.clamp(min=_FLOOR), 2**scale, x.shape[-2:]) ** weight
-        return (1 - similarity.mean(dim=-3, keepdim=True)).clamp(0, 1)
+            exponent = exponent + weight * _stretch(term.clamp(min=_FLOOR), 2**scale, x.shape[-2:]).log()
+        return (1 - exponent.exp().mean(dim=-3, keepdim=True)).clamp(0, 1)
 
 
 def structure_map(x: Tensor, y: Tensor, scale: int = 1) -> Tensor:
@@ -152,13 +152,23 @@ def _check_pair(x: Tensor, y: Tensor) -> int:
 def _stretch(x: Tensor, factor: int, size: torch.Size) -> Tensor:
     """Bilinear enlargement of (..., C, h, w) by a factor, to (..., C, *size).
 
-    ``_halve`` pads odd sides before their first pixel, so that what is too much is cut off there.
+    ``_halve`` pads odd sides before their first pixel, so that what is too much is cut off there. Applied as a matrix
+    product, as the Gaussian is: interpolation is slow in OpenVINO, and no faster in torch.
     """
     if factor == 1:
         return x
-    enlarged = [side * factor for side in x.shape[-2:]]
-    stretched = functional.interpolate(x.flatten(0, -4), size=enlarged, mode="bilinear", align_corners=False)
-    return stretched[..., -size[0] :, -size[1] :].reshape(*x.shape[:-2], *size)
+    rows, columns = (
+        torch.as_tensor(_stretch_matrix(side, factor, kept), dtype=x.dtype, device=x.device)
+        for side, kept in zip(x.shape[-2:], size, strict=True)
+    )
+    return functional.linear(functional.linear(x, columns).mT, rows).mT
+
+
+@torch.compiler.assume_constant_result  # numpy's interpolation cannot be compiled
+def _stretch_matrix(side: int, factor: int, kept: int) -> NDArray[np.float64]:
+    """Linear interpolation at pixel centres as a matrix (kept, side), the last ``kept`` of ``side * factor`` pixels."""
+    centres = (np.arange(side * factor)[-kept:] + 0.5) / factor - 0.5
+    return np.stack([np.interp(centres, np.arange(side), pixel) for pixel in np.eye(side)], axis=1)
 
 
 def _halve(x: Tensor) -> Tensor:

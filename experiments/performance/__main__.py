@@ -4,7 +4,8 @@
     python -m experiments.performance --section training sweep --quick
 
 Everything is a ratio of medians. The variants take turns after a warm-up, so that a change of the machine's speed
-meets all of them. Needs the extras ``test`` (Hugging Face ViTMAE, OpenVINO) and, for the compiled rows, a C++ compiler.
+meets all of them. Needs the extras ``test`` (Hugging Face ViTMAE, OpenVINO, ONNX
+Runtime) and, for the compiled rows, a C++ compiler.
 """
 
 import argparse

@@ -10,7 +10,7 @@ from anomalib_memmc import MemMCMAEModel
 from anomalib_memmc.scoring import MSSSIMMap, SquaredErrorMap
 from experiments.performance.device import DEVICE, name
 from experiments.performance.floor import PREFIX, Floor, bfloat16_is_slow
-from experiments.performance.others import BACKBONE, CORESET, baselines, hugging_face, open_vino
+from experiments.performance.others import BACKBONE, CORESET, baselines, exports, hugging_face
 from experiments.performance.presets import Preset
 from experiments.performance.table import Table
 from experiments.performance.timing import Call, multiply_adds, take_turns, without_gradients
@@ -41,7 +41,7 @@ def inference(preset: Preset, rounds: int) -> tuple[Table, dict[str, float]]:
     calls = {way: without_gradients(call) for way, call in calls.items()}
     with tempfile.TemporaryDirectory() as folder:
         if DEVICE.type == "cpu":
-            calls["OpenVINO"] = open_vino(model, images, Path(folder))
+            calls |= exports(model, images, Path(folder))
         times = take_turns({**calls, **floor.calls}, rounds)
     rate = floor.rate(times)
     least = ours / rate

@@ -11,7 +11,6 @@ import onnxruntime
 import openvino
 import pytest
 import torch
-from anomalib.deploy import CompressionType
 from helpers.models import TINY_MEMMC
 
 from anomalib_memmc import MemMCMAE
@@ -144,13 +143,6 @@ def test_a_missing_package_is_one_message_and_writes_nothing(grey, tmp_path, mon
     with pytest.raises(RuntimeError, match=rf"needs {missing}: pip install 'anomalib-memmc\[export\]'"):
         getattr(model, method)(tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-def test_compression_without_its_package_is_one_message(grey, tmp_path, monkeypatch):
-    model, _ = grey
-    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "nncf" else object())
-    with pytest.raises(RuntimeError, match="Compression to 8 bits needs nncf: pip install nncf"):
-        model.to_openvino(tmp_path, compression_type=CompressionType.INT8)
 
 
 def test_without_thresholds_the_papers_say_so(tmp_path):
