@@ -1,6 +1,10 @@
 """Fixtures shared by all tests."""
 
 import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: workers share the cores
+
 from pathlib import Path
 from types import SimpleNamespace
 
