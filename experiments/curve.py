@@ -4,7 +4,8 @@
     python -m experiments.curve docs/runs/curve-nih-cxr --alike file_bytes --stratum positive/nih
 
 The argument is a folder of rows and predictions of models named ``MODEL@STEP``. Halves, matching and errors are those
-of ``experiments.evidence``. ``--figure FILE.png`` draws AUROC on half B, among images alike, and IoU against steps.
+of ``experiments.evidence``. ``--figure FILE.png`` draws AUROC on half B, among images alike, and IoU against steps,
+with bands of one standard error.
 """
 
 import argparse
@@ -22,9 +23,8 @@ from anomalib_memmc.benchmark.tables import markdown
 from anomalib_memmc.metrics import matched_auroc
 from anomalib_memmc.reporting.baselines import NAMES
 from experiments.halves import first_half
-from experiments.study import auroc
 
-COLUMNS = ["model", "steps", "half A", "half B", "alike", "pairs", "IoU"]
+COLUMNS = ["model", "steps", "half A", "half B", "alike", "IoU", "half A error", "half B error", "alike error", "pairs"]
 
 
 def main() -> None:
@@ -51,10 +51,12 @@ def curve(folder: Path, alike: str, stratum: str | None = None) -> pd.DataFrame:
         images, scores = stack_scores([of_stratum(predictions.of(job_name(row)), stratum) for row in own])
         labels = images["label"].to_numpy()
         half = first_half(labels, images.rename(columns={"path": "image_path"}))
-        matched = matched_auroc(scores, labels, images[alike])
+        parts = (half, ~half)
+        found = [matched_auroc(scores[..., part], labels[part], None) for part in parts]
+        found.append(matched_auroc(scores, labels, images[alike]))
         iou = [float(row["pixel_IoU"]) for row in own if row.get("pixel_IoU")]
-        values = [auroc(labels, scores, half), auroc(labels, scores, ~half), matched.value, matched.pairs]
-        rows.append([model, int(step), *values, np.mean(iou) if iou else np.nan])
+        values = [*(each.value for each in found), np.mean(iou) if iou else np.nan]
+        rows.append([model, int(step), *values, *(each.standard_error for each in found), found[-1].pairs])
     return pd.DataFrame(rows, columns=COLUMNS).sort_values(["model", "steps"])
 
 
@@ -64,8 +66,10 @@ def as_text(table: pd.DataFrame, alike: str) -> str:
     lines = [["model", "steps", "half A", "half B", f"all, alike in {NAMES[alike]} ({pairs} pairs)", "IoU"]]
     lines.append(["---", *["---:"] * 5])
     for row in table.to_dict("records"):
-        numbers = ["-" if np.isnan(row[name]) else f"{row[name]:.3f}" for name in ("half A", "half B", "alike", "IoU")]
-        lines.append([row["model"], f"{row['steps']:,}", *numbers])
+        numbers = [f"{row[name]:.3f} ± {row[f'{name} error']:.3f}" for name in ("half A", "half B", "alike")]
+        lines.append(
+            [row["model"], f"{row['steps']:,}", *numbers, "-" if np.isnan(row["IoU"]) else f"{row['IoU']:.3f}"]
+        )
     return markdown(lines)
 
 
@@ -76,7 +80,10 @@ def draw(table: pd.DataFrame, alike: str) -> Figure:
     figure = Figure(figsize=(4.2 * len(shown), 3.4), layout="constrained")
     for axes, (name, title) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
         for (model, own), style in zip(table.groupby("model"), ("-o", "--s", ":^", "-.d"), strict=False):
-            axes.plot(own["steps"], own[name], style, label=model, markersize=4)
+            (line,) = axes.plot(own["steps"], own[name], style, label=model, markersize=4)
+            if f"{name} error" in own:
+                low, high = (own[name] + sign * own[f"{name} error"] for sign in (-1, 1))
+                axes.fill_between(own["steps"], low, high, color=line.get_color(), alpha=0.12, linewidth=0)
         axes.set(xlabel="steps of the optimizer", ylabel=title)
         axes.grid(alpha=0.3)
     axes.legend()
