@@ -80,7 +80,7 @@ class Quantisation:
                 f"images: {self.name} has {(self.labels == 0).sum()} and {(self.labels == 1).sum()}."
             )
             raise ValueError(msg)
-        self.normal = getattr(datamodule, "normal_data", None)
+        self.normal: Any = getattr(datamodule, "normal_data", None)
         if self.normal is None:  # a data module of anomalib's own, whose training images may be changed at random
             self.normal = copy(datamodule.train_data)
             self.normal.augmentations = datamodule.val_augmentations

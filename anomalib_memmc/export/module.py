@@ -154,7 +154,9 @@ class Exportable:
         kwargs["onnx_kwargs"] = {**(kwargs.get("onnx_kwargs") or {}), "papers": False}
         with _without_empty_folders(Path(export_root) / "weights" / "openvino"):
             path: Path = super().to_openvino(export_root, model_file_name, input_size, **kwargs)  # type: ignore[misc]
-        self._finish("openvino", [path, path.with_suffix(".bin")], input_size, quantisation and quantisation.found)
+        self._finish(
+            "openvino", [path, path.with_suffix(".bin")], input_size, quantisation.found if quantisation else None
+        )
         return path
 
     def _compress_ov_model(self, model: Any, compression_type: Any, datamodule: Any, *args: Any) -> Any:
