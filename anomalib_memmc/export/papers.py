@@ -8,6 +8,7 @@ from anomalib_memmc.checksum import digest
 from anomalib_memmc.resuming.whole_file import replaced
 
 METADATA, README = "metadata.json", "README.md"
+_TRACE = "pkg.torch.onnx.stack_trace"
 _ORIGIN = "anomalib_memmc"
 """Key of the whole description within an ONNX file; its parts have the key and a dot before them."""
 
@@ -41,12 +42,22 @@ def add_to_onnx(path: Path, metadata: dict[str, Any]) -> None:
     import onnx  # noqa: PLC0415  (optional)
 
     model = onnx.load(path, load_external_data=False)
+    _remove_traces(model)
     entries = {_ORIGIN: metadata, **{f"{_ORIGIN}.{key}": value for key, value in metadata.items()}}
     onnx.helper.set_model_props(
         model, {key: value if isinstance(value, str) else json.dumps(value) for key, value in entries.items()}
     )
     with replaced(path) as part:
         onnx.save(model, part)
+
+
+def _remove_traces(model: Any) -> None:
+    """Remove where each node was made, which PyTorch's exporter notes: lines of code, by files of this machine."""
+    for part in (model.graph, *model.functions):
+        for node in part.node:
+            kept = [entry for entry in node.metadata_props if entry.key != _TRACE]
+            del node.metadata_props[:]
+            node.metadata_props.extend(kept)
 
 
 def as_text(metadata: dict[str, Any]) -> str:

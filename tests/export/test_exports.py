@@ -120,6 +120,12 @@ def test_onnx_metadata_is_that_of_the_file(root):
     onnx.checker.check_model(folder / "model.onnx")
 
 
+def test_an_onnx_file_names_no_file_of_this_machine(root):
+    content = (root / "results/weights/onnx/model.onnx").read_bytes()
+    assert b"site-packages" not in content
+    assert b"attention.py" not in content
+
+
 def test_an_export_of_a_fixed_size_says_few_words(grey, tmp_path, capfd, caplog):
     model, _ = grey
     with caplog.at_level(logging.INFO):
