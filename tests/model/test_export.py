@@ -25,7 +25,7 @@ def test_state_round_trip(build, images):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("arguments", [{}, {"in_channels": 1, "gate": "token", "scorer": squared_errors}], ids=str)
+@pytest.mark.parametrize("arguments", [{}, {"in_channels": 1, "gate": "token", "scorer": squared_errors}], ids=" ".join)
 def test_export_gives_the_same_numbers(build, arguments):
     model = noisy(build(**{**arguments, "scorer": arguments["scorer"]()} if "scorer" in arguments else arguments))
     images = torch.rand(3, arguments.get("in_channels", 3), 32, 48, generator=torch.Generator().manual_seed(1))
@@ -44,7 +44,7 @@ COMPILED = [
 ]
 
 
-@pytest.mark.parametrize("arguments", COMPILED, ids=str)
+@pytest.mark.parametrize("arguments", COMPILED, ids=" ".join)
 def test_compilation_breaks_no_graph(build, images, arguments):
     """Loss, its random masks and scores are one graph each (``fullgraph`` raises otherwise) and the same numbers."""
     model = build(**{**arguments, "scorer": arguments["scorer"]()} if "scorer" in arguments else arguments)
