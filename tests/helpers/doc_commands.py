@@ -225,8 +225,12 @@ def _extras() -> set[str]:
 
 
 def tests(words: list[str], place: Path) -> None:
-    """``pytest``: its files exist."""
+    """``pytest``: its files exist, and pytest-xdist, where it shares them among processes, is installed."""
     del place
+    parallel = ["-n", "auto", "--dist", "loadfile"]
+    if words[1:5] == parallel:
+        assert importlib.util.find_spec("xdist")
+        words = words[4:]
     for word in words[1:]:
         assert (REPO / word).exists(), word
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anomalib_memmc.data.base.ram_folder import RAM_DISK
+from anomalib_memmc.data.base.ram_folder import RAM_DISK, VARIABLE
 
 TESTS = Path(__file__).resolve().parents[1]
 SCRIPT = TESTS / "helpers" / "several_processes.py"
@@ -65,7 +65,8 @@ def test_two_processes_go_on_where_two_stopped(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not RAM_DISK.is_dir(), reason="this system has no RAM disk")
 @pytest.mark.parametrize("launch", [[], ["-m", "torch.distributed.run", "--nproc_per_node", 2]])
-def test_two_processes_share_a_cache_in_memory(launch, tmp_path):
+def test_two_processes_share_a_cache_in_memory(launch, tmp_path, monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)  # a cache of another test's in this process, which would be shared too
     outcome = run(sys.executable, *launch, TESTS / "helpers" / "sharing_processes.py", tmp_path)
     assert outcome.returncode == 0, outcome.stderr[-2000:]
     one, other = ((tmp_path / f"{rank}.txt").read_text().split() for rank in (0, 1))

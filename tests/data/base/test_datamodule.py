@@ -60,7 +60,8 @@ def test_shared_arguments_have_default_type_and_help_in_every_module(module: typ
     assert {name: defaults[name] for name in SHARED} == SHARED
     assert not {"crop", "blank"} & set(vars(defaults))
     shown = " ".join(parser.format_help().split())
-    assert "--data.num_workers NUM_WORKERS Worker processes of each loader. (type: int, default: 8)" in shown
+    assert "--data.num_workers NUM_WORKERS Worker processes of each loader; those of training and validation" in shown
+    assert "stay from epoch to epoch. (type: int, default: 8)" in shown
     assert "Keep the training images shrunk and decoded between epochs" in shown
     assert parser.parse_args(["--data.cache=disk", "--data.val_split_mode=none"]).data.cache == "disk"
     with pytest.raises(Exception, match="cache"):
