@@ -70,7 +70,7 @@ def _score(preset: Preset, batch: int, half: bool, rounds: int) -> tuple[str, ..
             with bfloat16(half):
                 return model.score(images)
 
-        seconds, rate = _timed(preset, without_gradients(call), batch, half, rounds)
+        seconds, rate = _timed(preset, without_gradients(call), batch * preset.scorer().num_masks, half, rounds)
         peak = peak_gib() - before
     except torch.OutOfMemoryError:
         return "out of memory", "", ""
@@ -78,12 +78,11 @@ def _score(preset: Preset, batch: int, half: bool, rounds: int) -> tuple[str, ..
     return f"{batch / seconds:.1f}", f"{arithmetic * batch / seconds / rate:.0%}", f"{peak:.2f}"
 
 
-def _timed(preset: Preset, call: Call, batch: int, half: bool, rounds: int) -> tuple[float, float]:
-    """Median seconds of a call, and multiply-adds a second of the products alone."""
+def _timed(preset: Preset, call: Call, views: int, half: bool, rounds: int) -> tuple[float, float]:
+    """Median seconds of a call of so many masked views, and multiply-adds a second of the products alone."""
     scorer = preset.scorer()
     network = preset.model(scorer).network
-    views = min(batch, scorer.views_at_once(network))
     like = torch.empty(0, dtype=torch.bfloat16 if half else torch.float32, device=DEVICE)
-    floor = Floor(network, scorer.visible.shape[1], views, like)
+    floor = Floor(network, scorer.visible.shape[1], min(views, scorer.views_at_once(network)), like)
     times = take_turns({"call": call, **floor.calls}, rounds)
     return times["call"].median, floor.rate(times)
