@@ -11,6 +11,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from anomalib_memmc.data import read_image
+from experiments.dicom import radiograph, save
 from experiments.fuzz.case import Case
 from experiments.fuzz.damage import DAMAGES
 
@@ -39,21 +40,21 @@ def dicom_case(rng: Generator, folder: Path) -> Case:
     read = partial(read_image, path)
     draw = rng.random()
     if draw < 0.5:
-        _save(dataset, path)
+        save(dataset, path)
         return Case("radiograph", read, partial(_is_right, expected, True), (path.name,))
     if draw < 0.65:
         mistake = str(rng.choice(list(MISTAKES)))
         for name, value in MISTAKES[mistake].items():
             setattr(dataset, name, value)
-        _save(dataset, path)
+        save(dataset, path)
         return Case(mistake, read, lambda _: False, (path.name,))
     if draw < 0.75:
         name = str(rng.choice(list(REQUIRED)))
-        _save(dataset, path)
+        save(dataset, path)
         tag = REQUIRED[name]
         path.write_bytes(path.read_bytes().replace(tag, bytes([tag[0] + 1]) + tag[1:], 1))
         return Case(f"without {name}", read, partial(_is_right, expected, True), (path.name,))
-    _save(dataset, path)
+    save(dataset, path)
     damage = str(rng.choice(list(DAMAGES)))
     path.write_bytes(DAMAGES[damage](path.read_bytes(), rng))
     return Case(damage, read, partial(_is_right, expected, damage == "cut off"), (path.name,))
@@ -77,15 +78,9 @@ def _radiograph(rng: Generator) -> tuple[Any, NDArray]:
     picture = rng.integers(20, (1 << bits) - 20, (int(rng.integers(4, 16)), int(rng.integers(2, 8)) * 2))
     stored = picture + lowest
     shown = (picture - picture.min()) / (picture.max() - picture.min())
-    dataset = pydicom.Dataset()
-    dataset.file_meta = pydicom.dataset.FileMetaDataset()
-    dataset.file_meta.MediaStorageSOPClassUID = pydicom.uid.DigitalXRayImageStorageForPresentation
-    dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    dataset = radiograph(picture.shape, bits, signed)
     syntaxes = (pydicom.uid.ExplicitVRLittleEndian, pydicom.uid.ImplicitVRLittleEndian)
     dataset.file_meta.TransferSyntaxUID = syntaxes[rng.integers(2)]
-    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = *picture.shape, 1
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8 if bits == 8 else 16, bits, bits - 1
-    dataset.PixelRepresentation = int(signed)
     dataset.PhotometricInterpretation = str(rng.choice(["MONOCHROME1", "MONOCHROME2"]))
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         shown = 1 - shown
@@ -112,7 +107,3 @@ def _pad(rng: Generator, dataset: Any, stored: NDArray, shown: NDArray, lowest: 
     shown -= inside.min()
     shown /= inside.max() - inside.min()
     shown[padded] = 0
-
-
-def _save(dataset: Any, path: Path) -> None:
-    dataset.save_as(path, enforce_file_format=True)

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from experiments import dicom
+
 Save = Callable[[NDArray[np.uint8], Path], None]
 
 
@@ -23,19 +25,10 @@ def save_png(pixels: NDArray[np.uint8], path: Path) -> None:
 
 def save_dicom(pixels: NDArray[np.uint8], path: Path) -> None:
     """Save grey (H, W) as an uncompressed DICOM file of 12 bits in 16, with noise below the eighth bit."""
-    import pydicom  # noqa: PLC0415  (optional)
-
     deep = pixels.astype(np.uint16) << 4 | np.random.default_rng(0).integers(0, 16, pixels.shape, dtype=np.uint16)
-    dataset = pydicom.Dataset()
-    dataset.file_meta = pydicom.dataset.FileMetaDataset()
-    dataset.file_meta.MediaStorageSOPClassUID = pydicom.uid.DigitalXRayImageStorageForPresentation
-    dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
-    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = *deep.shape, 1
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
-    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset = dicom.radiograph(deep.shape, bits=12)
     dataset.PixelData = deep.tobytes()
-    dataset.save_as(path, enforce_file_format=True)
+    dicom.save(dataset, path)
 
 
 FORMATS: dict[str, tuple[str, Save]] = {"PNG": (".png", save_png), "JPEG": (".jpg", save_jpeg)}
