@@ -1,11 +1,10 @@
-"""Speed and memory in one run of about ten minutes on two cores: what docs/performance.md says.
+"""Speed and memory, as ratios in one run: what docs/performance.md says.
 
     python -m experiments.performance --output docs/evidence/performance-tables.md
     python -m experiments.performance --section training sweep --quick
 
-Everything is a ratio of medians. The variants take turns after a warm-up, so that a change of the machine's speed
-meets all of them. Needs the extras ``test`` (Hugging Face ViTMAE, OpenVINO, ONNX
-Runtime) and, for the compiled rows, a C++ compiler.
+The variants take turns after a warm-up, so that a change of the machine's speed meets all of them. Needs the extras
+``test`` (Hugging Face ViTMAE, OpenVINO, ONNX Runtime) and, for the compiled rows, a C++ compiler.
 """
 
 import argparse

@@ -36,6 +36,13 @@ def peak_gib() -> float:
     return int(status["VmHWM"].split()[0]) / 2**20
 
 
+def peak_since(before: float, call: Callable[[], object]) -> float:
+    """GiB by which calling something twice raises the peak of this process above what it was before."""
+    call()
+    call()
+    return peak_gib() - before
+
+
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
     """The result of a function of a module, called in a new process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:

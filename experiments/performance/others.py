@@ -71,5 +71,6 @@ def baselines(images: Tensor) -> dict[str, Call]:
     padim.gaussian.mean = torch.zeros(100, side * side)
     padim.gaussian.inv_covariance = torch.eye(100).repeat(side * side, 1, 1)
     patchcore.memory_bank = torch.rand(CORESET, 40 + 112)
-    padim.to(DEVICE), patchcore.to(DEVICE)
+    padim.to(DEVICE)
+    patchcore.to(DEVICE)
     return {"PaDiM": lambda: padim(colour), "PatchCore": lambda: patchcore(colour)}

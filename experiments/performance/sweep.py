@@ -4,12 +4,22 @@ from collections.abc import Sequence
 
 import torch
 
+from anomalib_memmc import MaskedAutoencoder
+from anomalib_memmc.scoring import MaskedScorer
 from experiments.performance.consumption import PASSES
-from experiments.performance.device import DEVICE, attention_kernel, bfloat16, in_fresh_process, name, peak_gib
+from experiments.performance.device import (
+    DEVICE,
+    attention_kernel,
+    bfloat16,
+    in_fresh_process,
+    name,
+    peak_gib,
+    peak_since,
+)
 from experiments.performance.floor import Floor, bfloat16_is_slow
 from experiments.performance.presets import Preset
 from experiments.performance.table import Table
-from experiments.performance.timing import Call, multiply_adds, take_turns, without_gradients
+from experiments.performance.timing import Call, multiply_adds, take_turns
 from experiments.performance.training import estimated_gib, multiply_adds_of_a_loss, step
 
 
@@ -51,9 +61,11 @@ def sweep(preset: Preset, batches: Sequence[int], rounds: int) -> Table:
 def _train(preset: Preset, batch: int, half: bool, rounds: int) -> tuple[str, ...]:
     try:
         before = peak_gib()
-        call = step(preset.model(preset.scorer()), preset.batch(batch), half)
-        seconds, rate = _timed(preset, call, batch, half, rounds)
-        peak = peak_gib() - before
+        scorer = preset.scorer()
+        model = preset.model(scorer)
+        call = step(model, preset.batch(batch), half)
+        peak = peak_since(before, call)
+        seconds, rate = _timed(model.network, scorer, call, batch, half, rounds)
     except torch.OutOfMemoryError:
         return "out of memory", "", "", ""
     share = PASSES * multiply_adds_of_a_loss(preset) * batch / seconds / rate
@@ -64,24 +76,25 @@ def _train(preset: Preset, batch: int, half: bool, rounds: int) -> tuple[str, ..
 def _score(preset: Preset, batch: int, half: bool, rounds: int) -> tuple[str, ...]:
     try:
         before = peak_gib()
-        model, images = preset.model(preset.scorer()), preset.batch(batch)
+        scorer = preset.scorer()
+        model, images = preset.model(scorer), preset.batch(batch)
 
         def call() -> object:
-            with bfloat16(half):
+            with torch.inference_mode(), bfloat16(half):
                 return model.score(images)
 
-        seconds, rate = _timed(preset, without_gradients(call), batch * preset.scorer().num_masks, half, rounds)
-        peak = peak_gib() - before
+        peak = peak_since(before, call)
+        seconds, rate = _timed(model.network, scorer, call, batch * scorer.num_masks, half, rounds)
     except torch.OutOfMemoryError:
         return "out of memory", "", ""
     arithmetic = multiply_adds(lambda: model.score(images[:1]))
     return f"{batch / seconds:.1f}", f"{arithmetic * batch / seconds / rate:.0%}", f"{peak:.2f}"
 
 
-def _timed(preset: Preset, call: Call, views: int, half: bool, rounds: int) -> tuple[float, float]:
+def _timed(
+    network: MaskedAutoencoder, scorer: MaskedScorer, call: Call, views: int, half: bool, rounds: int
+) -> tuple[float, float]:
     """Median seconds of a call of so many masked views, and multiply-adds a second of the products alone."""
-    scorer = preset.scorer()
-    network = preset.model(scorer).network
     like = torch.empty(0, dtype=torch.bfloat16 if half else torch.float32, device=DEVICE)
     floor = Floor(network, scorer.visible.shape[1], min(views, scorer.views_at_once(network)), like)
     times = take_turns({"call": call, **floor.calls}, rounds)

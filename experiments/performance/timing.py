@@ -10,34 +10,15 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from experiments.performance.device import DEVICE
+
 Call = Callable[[], object]
 Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
-class Times:
-    """Seconds of a call in each round."""
-
-    seconds: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        """Median over the rounds."""
-        return statistics.median(self.seconds)
-
-    @property
-    def best(self) -> float:
-        """The shortest."""
-        return min(self.seconds)
-
-    def over(self, other: "Times") -> "Ratio":
-        """How many times as long as another call it takes, round by round."""
-        return Ratio(tuple(own / its for own, its in zip(self.seconds, other.seconds, strict=True)))
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """A ratio of seconds in each round; as text, its median and its range."""
+class Rounds:
+    """A value in each round."""
 
     values: tuple[float, ...]
 
@@ -45,6 +26,23 @@ class Ratio:
     def median(self) -> float:
         """Median over the rounds."""
         return statistics.median(self.values)
+
+
+class Times(Rounds):
+    """Seconds of a call in each round."""
+
+    @property
+    def best(self) -> float:
+        """The shortest."""
+        return min(self.values)
+
+    def over(self, other: "Times") -> "Ratio":
+        """How many times as long as another call it takes, round by round."""
+        return Ratio(tuple(own / its for own, its in zip(self.values, other.values, strict=True)))
+
+
+class Ratio(Rounds):
+    """A ratio of seconds in each round; as text, its median and its range."""
 
     def __str__(self) -> str:
         low, high = min(self.values), max(self.values)
@@ -72,7 +70,7 @@ def take_turns(calls: dict[Key, Call], rounds: int) -> dict[Key, Times]:
 
 def _seconds(call: Call) -> float:
     """Seconds of a call, on a GPU until it has done all its work."""
-    if not torch.cuda.is_available():
+    if DEVICE.type == "cpu":
         start = time.perf_counter()
         call()
         return time.perf_counter() - start

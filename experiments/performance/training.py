@@ -1,6 +1,5 @@
 """Time and memory of a training step against that of a plain MAE, and what computing parts again costs."""
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -8,7 +7,7 @@ from torch import Tensor, nn
 
 from anomalib_memmc.memory.estimate import estimate
 from anomalib_memmc.model.optimizer import make_optimizer
-from experiments.performance.device import DEVICE, bfloat16, in_fresh_process, name, peak_gib
+from experiments.performance.device import DEVICE, bfloat16, in_fresh_process, name, peak_gib, peak_since
 from experiments.performance.others import hugging_face
 from experiments.performance.presets import PLAIN, Preset
 from experiments.performance.table import Table
@@ -35,13 +34,11 @@ def training(preset: Preset, batch: int, rounds: int) -> tuple[Table, float]:
         The table, and the images a second that the full model takes.
     """
     images = preset.batch(batch)
-    models: dict[str, nn.Module] = {
-        variant: preset.model(preset.scorer(), **changes) for variant, changes in VARIANTS.items()
-    }
-    models[FOREIGN] = hugging_face(preset.model(preset.scorer()))
+    own_models = {variant: preset.model(preset.scorer(), **changes) for variant, changes in VARIANTS.items()}
+    models: dict[str, nn.Module] = {**own_models, FOREIGN: hugging_face(own_models["ours"])}
     times = take_turns({variant: step(model, images) for variant, model in models.items()}, rounds)
     arithmetic = multiply_adds_of_a_loss(preset) / multiply_adds_of_a_loss(preset, **PLAIN)
-    del models
+    del models, own_models  # before memory is measured in other processes
     rows = []
     for variant, own in times.items():
         memory = _memory(preset, batch, VARIANTS[variant]) if variant in VARIANTS else ("", "")
@@ -107,13 +104,9 @@ def estimated_gib(preset: Preset, batch: int, changes: dict[str, Any], precision
 def measured_gib(preset: Preset, batch: int, changes: dict[str, Any]) -> float:
     """The most memory of two steps in this process, in GiB beyond what it had before."""
     before = peak_gib()
-    call = step(preset.model(preset.scorer(), **changes), preset.batch(batch))
-    call()
-    call()
-    return peak_gib() - before
+    return peak_since(before, step(preset.model(preset.scorer(), **changes), preset.batch(batch)))
 
 
 def _memory(preset: Preset, batch: int, changes: dict[str, Any]) -> tuple[str, str]:
-    measure: Callable[..., float] = measured_gib
-    measured = in_fresh_process(measure, preset, batch, changes)
+    measured = in_fresh_process(measured_gib, preset, batch, changes)
     return f"{estimated_gib(preset, batch, changes):.2f}", f"{measured:.2f}"
