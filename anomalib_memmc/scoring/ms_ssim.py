@@ -4,6 +4,8 @@ Libraries give MS-SSIM as a scalar. Here every scale is filtered at full size (r
 image and multiplied, so that an error stays where it is.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -65,9 +67,9 @@ def ms_ssim_terms(x: Tensor, y: Tensor) -> list[Tensor]:
     for scale in range(scales):
         if scale:
             x, y = _halve(x), _halve(y)
-        luminance, contrast_structure = _ssim_parts(x, y)
-        terms.append(luminance * contrast_structure if scale == scales - 1 else contrast_structure)
-    return terms
+        moments = _moments(x, y)
+        terms.append(_contrast_structure(moments))
+    return [*terms[:-1], _luminance(moments) * terms[-1]]
 
 
 def ms_ssim_map(x: Tensor, y: Tensor) -> Tensor:
@@ -132,8 +134,7 @@ def structure_map(x: Tensor, y: Tensor, scale: int = 1) -> Tensor:
         x, y = x.float().clamp(0, 1), y.float().clamp(0, 1)
         for _ in range(scale - 1):
             x, y = _halve(x), _halve(y)
-        _, contrast_structure = _ssim_parts(x, y)
-        errors = (1 - contrast_structure.mean(dim=-3, keepdim=True)).clamp(0, 2)
+        errors = (1 - _contrast_structure(_moments(x, y)).mean(dim=-3, keepdim=True)).clamp(0, 2)
         return _stretch(errors, 2 ** (scale - 1), size)
 
 
@@ -187,12 +188,21 @@ def _blur_matrix(side: int) -> NDArray[np.float64]:
     return sum(padded[k : k + side] * tap for k, tap in enumerate(taps / taps.sum()))
 
 
-def _ssim_parts(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Luminance and contrast-structure terms of one scale, each (..., C, H, W).
+class _Moments(NamedTuple):
+    """Local statistics of two images x and y and of their difference d = x - y, each (..., C, H, W)."""
 
-    Written with the difference d = x - y: ``(2 cov(x, y) + C) / (var x + var y + C) = 1 - var d / (var x + var y + C)``
-    and likewise for the luminance. Equal images give exactly 1, and rounding stays small where images are flat. The
-    Gaussian is applied as a matrix product, which is faster than a depthwise convolution on a CPU.
+    mean_x: Tensor
+    mean_y: Tensor
+    mean_d: Tensor
+    variance_d: Tensor
+    variances: Tensor
+    """Sum of the variances of x and y."""
+
+
+def _moments(x: Tensor, y: Tensor) -> _Moments:
+    """Statistics in Gaussian windows.
+
+    The Gaussian is applied as a matrix product, which is faster than a depthwise convolution on a CPU.
     """
     rows, columns = (torch.as_tensor(_blur_matrix(side), dtype=x.dtype, device=x.device) for side in x.shape[-2:])
 
@@ -202,7 +212,20 @@ def _ssim_parts(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     difference = x - y
     mean_y, mean_d = blur(y), blur(difference)
     mean_x = mean_y + mean_d
-    variance_d = (blur(difference.square()) - mean_d.square()).clamp(min=0)
-    variances = (blur(x.square()) - mean_x.square() + blur(y.square()) - mean_y.square()).clamp(min=0)
-    luminance = 1 - mean_d.square() / (mean_x.square() + mean_y.square() + _C1)
-    return luminance, 1 - variance_d / (variances + _C2)
+    variance_y = blur(y.square()) - mean_y.square()
+    variances = blur(x.square()) - mean_x.square() + variance_y
+    variance_d = blur(difference.square()) - mean_d.square()
+    return _Moments(mean_x, mean_y, mean_d, variance_d.clamp(min=0), variances.clamp(min=0))
+
+
+def _contrast_structure(of: _Moments) -> Tensor:
+    """Contrast times structure, ``(2 cov(x, y) + C) / (var x + var y + C) = 1 - var d / (var x + var y + C)``.
+
+    Written with the difference: equal images give exactly 1, and rounding stays small where images are flat.
+    """
+    return 1 - of.variance_d / (of.variances + _C2)
+
+
+def _luminance(of: _Moments) -> Tensor:
+    """``(2 mean x mean y + C) / (mean x^2 + mean y^2 + C)``, written with the difference likewise."""
+    return 1 - of.mean_d.square() / (of.mean_x.square() + of.mean_y.square() + _C1)

@@ -18,6 +18,8 @@ from anomalib_memmc.arguments import require_choice
 Gate = Literal["channel", "token", "scalar"]
 Recompute = Literal["attention", "gates", "decoder"]
 
+_FEW_KEYS = 64  # so many or fewer take longer in torch's fused kernel than as two products, on a CPU
+
 
 def _split_heads(x: Tensor, num_heads: int) -> Tensor:
     """(B, N, D) -> (B, heads, N, D / heads)."""
@@ -36,12 +38,21 @@ def _zeros(x: Tensor) -> Tensor:
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
     """Multi-head attention of projected tokens: (B, N, D), (B, K, D), (B, K, D) -> (B, N, D)."""
-    query, key, value = (_split_heads(x, num_heads) for x in (query, key, value))
-    if query.device.type == "cpu" and query.dtype in (torch.bfloat16, torch.float16):
-        # torch's fused kernel trains several times slower than two products in half precision on a CPU
-        weights = (query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])).softmax(dim=-1).to(value.dtype)
-        return (weights @ value).transpose(1, 2).flatten(2)
-    return functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+    attend = _attend_by_products if _products_are_faster(query, key) else functional.scaled_dot_product_attention
+    return attend(*(_split_heads(x, num_heads) for x in (query, key, value))).transpose(1, 2).flatten(2)
+
+
+def _products_are_faster(query: Tensor, key: Tensor) -> bool:
+    """Whether torch's fused kernel is the slower way: on a CPU with few keys, and in half precision with any."""
+    if query.device.type != "cpu" or torch.compiler.is_exporting():
+        return False
+    return key.shape[1] <= _FEW_KEYS or query.dtype in (torch.bfloat16, torch.float16)
+
+
+def _attend_by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention as two products: (B, heads, N, d), (B, heads, K, d), (B, heads, K, d) -> (B, heads, N, d)."""
+    weights = (query @ (key / math.sqrt(key.shape[-1])).mT).softmax(dim=-1)
+    return weights.to(value.dtype) @ value  # under autocast the softmax is float32
 
 
 def recomputed(function: Callable[..., Tensor], *inputs: Any) -> Tensor:
