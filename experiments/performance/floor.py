@@ -1,5 +1,6 @@
 """How fast the machine multiplies matrices of a network's own sizes: what no network can be faster than."""
 
+import math
 from collections import Counter
 
 import torch
@@ -11,9 +12,14 @@ from experiments.performance.timing import Call, Times, take_turns, without_grad
 
 PREFIX = "product "
 
+_AT_LEAST = 2e9  # multiply-adds of a timed call: smaller products are repeated, so that their start does not count
+_MOST_REPEATS = 100
+
 
 class Floor:
     """The matrix products of a network alone, a call for each size, to be timed among what they are compared with.
+
+    A call repeats its product until it does enough: some 20 ms on two cores in the presets.
 
     The floor of a call is the time of its multiply-adds at the products' best rate: of each size, the shortest time of
     all rounds. So noise of the machine makes it lower, never higher.
@@ -40,12 +46,14 @@ class Floor:
         self.sizes: Counter[tuple[int, int, int]] = Counter()
         for rows, inner, columns, count in sizes:
             self.sizes[rows, inner, columns] += count
-        self.multiply_adds = sum(rows * inner * columns * count for (rows, inner, columns), count in self.sizes.items())
-        self.calls = {_name(size): _product(size, like) for size in self.sizes}
+        self.multiply_adds = sum(math.prod(size) * count for size, count in self.sizes.items())
+        self.repeats = {size: min(_MOST_REPEATS, math.ceil(_AT_LEAST / math.prod(size))) for size in self.sizes}
+        self.calls = {_name(size): _product(size, like, repeats) for size, repeats in self.repeats.items()}
 
     def rate(self, times: dict[str, Times]) -> float:
         """Multiply-adds a second, of the times of all that was timed."""
-        return self.multiply_adds / sum(times[_name(size)].best * count for size, count in self.sizes.items())
+        seconds = {size: times[_name(size)].best / repeats for size, repeats in self.repeats.items()}
+        return self.multiply_adds / sum(seconds[size] * count for size, count in self.sizes.items())
 
     def measure(self, rounds: int) -> float:
         """Multiply-adds a second, where there is nothing to compare with."""
@@ -56,10 +64,15 @@ def _name(size: tuple[int, int, int]) -> str:
     return PREFIX + " x ".join(map(str, size))
 
 
-def _product(size: tuple[int, int, int], like: Tensor) -> Call:
+def _product(size: tuple[int, int, int], like: Tensor, repeats: int) -> Call:
     rows, inner, columns = size
     x, weight = (torch.rand(count, inner, dtype=like.dtype, device=like.device) for count in (rows, columns))
-    return without_gradients(lambda: functional.linear(x, weight))
+
+    def run() -> None:
+        for _ in range(repeats):
+            functional.linear(x, weight)
+
+    return without_gradients(run)
 
 
 def bfloat16_is_slow(like: Tensor) -> str:

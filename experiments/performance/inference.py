@@ -16,9 +16,11 @@ from experiments.performance.table import Table
 from experiments.performance.timing import Call, multiply_adds, take_turns, without_gradients
 from tests.reference import transcription
 
+OWN = "ours, the preset's error map"
+
 
 def inference(preset: Preset, rounds: int) -> tuple[Table, dict[str, float]]:
-    """Time all ways to score a batch, by MS-SSIM as in the paper.
+    """Time all ways to score a batch, by MS-SSIM as in the paper, and once by the preset's own error map.
 
     Args:
         preset: The model.
@@ -34,6 +36,9 @@ def inference(preset: Preset, rounds: int) -> tuple[Table, dict[str, float]]:
     floor = Floor(model.network, scorer.visible.shape[1], views, images)
     compiled = preset.model(preset.scorer(error_map=MSSSIMMap()), compile=True)
     calls: dict[str, Call] = {**_ways(model, compiled, images, masks), **baselines(images)}
+    own = preset.model(preset.scorer())
+    if not isinstance(own.scorer.error_map, MSSSIMMap):
+        calls[OWN] = lambda: own.score(images)
     reason = bfloat16_is_slow(images)
     if not reason:
         half, half_images = copy.deepcopy(model).bfloat16(), images.bfloat16()

@@ -49,18 +49,19 @@ class Ratio(Rounds):
         return f"{self.median:.2f}" if len(self.values) == 1 else f"{self.median:.2f} ({low:.2f} to {high:.2f})"
 
 
-def take_turns(calls: dict[Key, Call], rounds: int) -> dict[Key, Times]:
-    """Seconds of each call; all calls run in every round, after one round that does not count.
+def take_turns(calls: dict[Key, Call], rounds: int, warm_up: int = 1) -> dict[Key, Times]:
+    """Seconds of each call; all calls run in every round, after some rounds that do not count.
 
     Args:
         calls: What to time, by name.
         rounds: Rounds that count.
+        warm_up: Rounds that do not count.
 
     Returns:
         Seconds by name.
     """
     times: dict[Key, list[float]] = {name: [] for name in calls}
-    for counted in [False, *[True] * rounds]:
+    for counted in [*[False] * warm_up, *[True] * rounds]:
         for name, call in calls.items():
             seconds = _seconds(call)
             if counted:

@@ -20,6 +20,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "plain MAE, ours": PLAIN,
 }
 FOREIGN = "Hugging Face ViTMAE"
+WARM_UP = 2  # steps: until then the memory that a step takes comes from the system, page by page
 
 
 def training(preset: Preset, batch: int, rounds: int) -> tuple[Table, float]:
@@ -36,7 +37,7 @@ def training(preset: Preset, batch: int, rounds: int) -> tuple[Table, float]:
     images = preset.batch(batch)
     own_models = {variant: preset.model(preset.scorer(), **changes) for variant, changes in VARIANTS.items()}
     models: dict[str, nn.Module] = {**own_models, FOREIGN: hugging_face(own_models["ours"])}
-    times = take_turns({variant: step(model, images) for variant, model in models.items()}, rounds)
+    times = take_turns({variant: step(model, images) for variant, model in models.items()}, rounds, WARM_UP)
     arithmetic = multiply_adds_of_a_loss(preset) / multiply_adds_of_a_loss(preset, **PLAIN)
     del models, own_models  # before memory is measured in other processes
     rows = []

@@ -41,13 +41,16 @@ def test_calls_take_turns_and_the_first_round_does_not_count():
     times = take_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=2)
     assert order == ["a", "b"] * 3
     assert len(times["a"].values) == 2
+    assert len(take_turns({"a": lambda: order.append("a")}, rounds=1, warm_up=2)["a"].values) == 1
+    assert order[6:] == ["a"] * 3
 
 
 def test_the_floor_takes_the_best_time_of_each_size():
     network = TINY.model(TINY.scorer()).network
     floor = Floor(network, visible=4, views=3, like=torch.empty(0))
     times = {name: Times((1.0, 3.0)) for name in floor.calls}
-    assert floor.rate(times) == floor.multiply_adds / sum(floor.sizes.values())
+    seconds = sum(count / floor.repeats[size] for size, count in floor.sizes.items())
+    assert floor.rate(times) == pytest.approx(floor.multiply_adds / seconds)
     levels, visible, wide, narrow = len(network.levels), 4, 32, 16
     assert floor.sizes[3 * visible * levels, wide, 2 * narrow] == 2  # keys and values, in each block
     for call in floor.calls.values():
