@@ -27,7 +27,7 @@ SECTIONS = ("inference", "training", "sweep", "memory", "loader")
 def main() -> None:
     """Measure the sections that were asked for, print the tables, and write them and the picture."""
     options = _options()
-    rounds = 1 if options.quick else options.rounds
+    rounds = options.rounds or (1 if options.quick else 3)
     tables: list[Table] = []
     of_floor, consumed = {}, {"the paper's on an RTX 3090": PAPER_IMAGES_PER_SECOND}
 
@@ -59,10 +59,10 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m experiments.performance", description=str(__doc__).splitlines()[0])
     parser.add_argument("--section", nargs="+", choices=SECTIONS, default=SECTIONS)
-    parser.add_argument("--rounds", type=int, default=3, help="rounds that count; a training step takes one less")
+    parser.add_argument("--rounds", type=int, help="rounds that count: 3, or 1 with --quick; a step takes one less")
     parser.add_argument("--batch", type=int, default=32, help="images of a training step")
     parser.add_argument("--batches", type=int, nargs="+", default=(1, 4, 16), help="batches of the sweep")
-    parser.add_argument("--quick", action="store_true", help="the CPU preset only, one round")
+    parser.add_argument("--quick", action="store_true", help="the CPU preset only")
     parser.add_argument("--output", type=Path, help="Markdown file for the tables; the picture goes beside it")
     return parser.parse_args()
 

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
-from torch.nn.functional import scaled_dot_product_attention
 
 from anomalib_memmc.model.layers.attention import MultiLevelCrossAttention
 from experiments.performance.timing import take_turns
@@ -22,9 +21,10 @@ DIM, ENCODER_DIM, HEADS, LEVELS, TOKENS, VISIBLE = 512, 768, 16, 12, 197, 49  # 
 
 
 def attend(query: Tensor, key_value: Tensor) -> Tensor:
-    """Attention of the heads: (B, N, D), (B, V, 2 D) -> (B, N, D)."""
-    heads = (x.unflatten(-1, (HEADS, -1)).transpose(1, 2) for x in (query, *key_value.chunk(2, dim=-1)))
-    return scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+    """Attention of the heads, by products as in the package: (B, N, D), (B, V, 2 D) -> (B, N, D)."""
+    q, k, v = (x.unflatten(-1, (HEADS, -1)).transpose(1, 2) for x in (query, *key_value.chunk(2, dim=-1)))
+    weights = (q @ (k / math.sqrt(k.shape[-1])).mT).softmax(dim=-1)
+    return (weights @ v).transpose(1, 2).flatten(2)
 
 
 class GatedLevels(torch.autograd.Function):

@@ -58,6 +58,7 @@ def exports(model: MemMCMAEModel, images: Tensor, folder: Path) -> dict[str, Cal
     compiled = openvino.Core().compile_model(file, "CPU", hints)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it would slow down whose turn is next
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     return {"OpenVINO": lambda: compiled(pixels), "ONNX Runtime": lambda: session.run(None, {"input": pixels})}
 
