@@ -66,7 +66,7 @@ def inference(preset: Preset, rounds: int) -> tuple[Table, dict[str, float]]:
     note = (
         f"{len(images)} image(s) of {images.shape[-1]} px and {masks} masks, {name()}, medians of {rounds} rounds and "
         "their range. The floor is of shortest times, and is compared with shortest times. Products at the model's "
-        f"sizes run at {rate / 1e9:.1f} G multiply-adds/s at best. An image takes "
+        f"sizes run at {rate / 1e9:.1f} G multiply-adds/s at best.\n\nAn image takes "
         f"{ours / 1e9:.1f} G as we compute it, {naive / 1e9:.1f} G as the equations are printed. Ours reaches "
         f"{reached:.0%} of the floor and {plain.median:.2f} times the transcription's speed. bfloat16: "
         f"{reason or 'in the table'}. PaDiM and PatchCore: {BACKBONE} at the same image size, a memory bank of "
