@@ -18,7 +18,7 @@ from anomalib_memmc.scoring import MahalanobisScorer
 LEAST, MOST = -10.0, 4.0  # of s: a spread of a pixel between 0.007 and 7
 
 
-class LogVarianceMemMCMAE(anomalib_memmc.MemMCMAE):
+class MemMCMAE(anomalib_memmc.MemMCMAE):
     """MemMC-MAE with a second head: the log-variance of each pixel, after the pixels."""
 
     def __init__(self, **arguments: Any) -> None:

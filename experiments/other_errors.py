@@ -22,7 +22,8 @@ from anomalib_memmc.metrics import paired_difference
 from anomalib_memmc.scoring import Scorer
 from experiments.halves import halves
 from experiments.iterative import IterativeScorer
-from experiments.log_variance import LogVarianceMemMCMAE, LogVarianceScorer
+from experiments.log_variance import LogVarianceScorer
+from experiments.log_variance import MemMCMAE as LogVarianceMemMCMAE
 from experiments.masks import learn_and_score
 from experiments.retest import normal_images
 from experiments.scores import batches_of
