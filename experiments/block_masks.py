@@ -13,7 +13,7 @@ SHARE = 0.5
 SIDE = 2  # patches; SimMIM's best blocks of 32 px where a patch has 16
 
 
-class MemMCMAE(anomalib_memmc.MemMCMAE):
+class BlockMaskMemMCMAE(anomalib_memmc.MemMCMAE):
     """MemMC-MAE that also learns to fill contiguous blocks, whose middle has no visible neighbour."""
 
     def training_step(self, batch: Any, *args: Any, **kwargs: Any) -> STEP_OUTPUT:

@@ -18,7 +18,7 @@ from anomalib_memmc.scoring import MahalanobisScorer
 LEAST, MOST = -10.0, 4.0  # of s: a spread of a pixel between 0.007 and 7
 
 
-class MemMCMAE(anomalib_memmc.MemMCMAE):
+class LogVarianceMemMCMAE(anomalib_memmc.MemMCMAE):
     """MemMC-MAE with a second head: the log-variance of each pixel, after the pixels."""
 
     def __init__(self, **arguments: Any) -> None:
@@ -52,9 +52,7 @@ class LogVarianceScorer(MahalanobisScorer):
         """Error of each pixel (B, 1, H, W), and no spread."""
         del chunk
         predicted = network.predict(images, self.visible, self.hidden).float()
-        hidden = self.hidden.expand(len(images), -1, -1)
-        patches = predicted.new_zeros(*hidden.shape[:2], network.num_patches, predicted.shape[-1])
-        patches = patches.scatter(2, hidden[..., None].expand(-1, -1, -1, predicted.shape[-1]), predicted)
+        patches = network.put_back(predicted, self.hidden.expand(len(images), -1, -1))
         mean, log_variance = patches.split(network.pixel_values, dim=-1)
         squared = (network.pixels(mean) - images[:, None]).square()
         errors = squared * (-network.unpatchify(log_variance.clamp(LEAST, MOST))).exp()

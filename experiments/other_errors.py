@@ -22,8 +22,7 @@ from anomalib_memmc.metrics import paired_difference
 from anomalib_memmc.scoring import Scorer
 from experiments.halves import halves
 from experiments.iterative import IterativeScorer
-from experiments.log_variance import LogVarianceScorer
-from experiments.log_variance import MemMCMAE as LogVarianceMemMCMAE
+from experiments.log_variance import LogVarianceMemMCMAE, LogVarianceScorer
 from experiments.masks import learn_and_score
 from experiments.retest import normal_images
 from experiments.scores import batches_of
@@ -39,34 +38,35 @@ def main() -> None:
     for row in (row for own in finished(options.folder).values() for row in own):
         model, datamodule = load_job(options.folder / job_name(row))
         labels, half_a, half_b = halves(datamodule.test_data.samples, options.stratum)
-        own, *others = scored(model, datamodule)
-        for name, values in (own, *others):
+        found = scored(model, datamodule)
+        own = found["own"]
+        for name, values in found.items():
             parts = [half_a, half_b, half_a | half_b]
             aurocs = [f"{auroc(labels, values[None], part):.3f}" for part in parts]
-            of_all, own_of_all = (scores[None, parts[-1]] for scores in (values, own[1]))
+            of_all, own_of_all = (scores[None, parts[-1]] for scores in (values, own))
             difference = paired_difference(of_all, own_of_all, labels[parts[-1]])
             printed = f"{difference.value:+.3f} ± {difference.standard_error:.3f}"
             lines.append([f"{job_name(row)}, {name}", *aurocs, printed])
     print(markdown(lines))
 
 
-def scored(model: Any, datamodule: Any) -> list[tuple[str, NDArray[np.float32]]]:
-    """Scores of the test images (N,), by the model's own scorer first."""
+def scored(model: Any, datamodule: Any) -> dict[str, NDArray[np.float32]]:
+    """Scores of the test images (N,) in each way."""
     normals, tested = (batches_of(model, data) for data in (normal_images(datamodule), datamodule.test_data))
     config = model.model.scorer.config()
-    return [
-        (name, learn_and_score(model.model, scorer, normals, tested))
+    return {
+        name: learn_and_score(model.model, scorer, normals, tested)
         for name, scorer in ways(config, isinstance(model, LogVarianceMemMCMAE)).items()
-    ]
+    }
 
 
 def ways(config: dict[str, Any], predicts_variance: bool) -> dict[str, Scorer]:
     """Scorers with the arguments of a ``MahalanobisScorer``'s configuration; the model's own comes first."""
-    arguments = build(config, Scorer).init_args
-    scorers: dict[str, Scorer] = {"own": build(config, Scorer)}
+    own = build(config, Scorer)
+    scorers: dict[str, Scorer] = {"own": own}
     if predicts_variance:
-        scorers["relative to the predicted variance"] = LogVarianceScorer(**arguments)
-    scorers |= {f"{rounds} more round(s)": IterativeScorer(rounds, **arguments) for rounds in (1, 2)}
+        scorers["relative to the predicted variance"] = LogVarianceScorer(**own.init_args)
+    scorers |= {f"{rounds} more round(s)": IterativeScorer(rounds, **own.init_args) for rounds in (1, 2)}
     return scorers
 
 

@@ -15,7 +15,7 @@ from anomalib_memmc.scoring import StructureMap
 WEIGHT = 0.05  # at the end of a training the two terms are then of similar size
 
 
-class MemMCMAE(anomalib_memmc.MemMCMAE):
+class StructureLossMemMCMAE(anomalib_memmc.MemMCMAE):
     """MemMC-MAE whose loss has a structure term at the finest scale, over the hidden patches."""
 
     def training_step(self, batch: Any, *args: Any, **kwargs: Any) -> STEP_OUTPUT:

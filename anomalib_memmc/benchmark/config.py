@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pkgutil
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,9 +77,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Benchmark:
     ``init_args``), ``data`` (``class_path`` and ``init_args``), ``trainer`` (arguments of Lightning's trainer), and
     optionally ``base``: a configuration of anomalib's command line, relative to the file's own folder, or the name of
     a preset. The base's ``data`` and ``trainer`` sections are completed and overridden by the benchmark's. Its
-    ``model`` section is the starting point of the models that name the same class or none; so a benchmark shares a
-    preset's settings and names only what differs. A model may override ``data`` and ``trainer`` for itself, such as
-    augmentations that are part of another model's recipe.
+    ``model`` section is the starting point of the models that name the same class, one derived from it, or none; so a
+    benchmark shares a preset's settings and names only what differs. A model may override ``data`` and ``trainer`` for
+    itself, such as augmentations that are part of another model's recipe.
 
     Args:
         path: The YAML file.
@@ -104,7 +105,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Benchmark:
     return Benchmark(
         output=output,
         jobs=[
-            Job(name, seed, merge(shared, _sections(entry or {})), output / f"{name}-seed{seed}")
+            Job(name, seed, merge(shared, _sections(entry or {}, shared["model"] or {})), output / f"{name}-seed{seed}")
             for name, entry in config["models"].items()
             for seed in config["seeds"]
         ],
@@ -167,11 +168,22 @@ def merge(base: Any, override: Any) -> Any:
     return {**base, **{key: merge(base.get(key), value) for key, value in override.items()}}
 
 
-def _sections(entry: dict[str, Any]) -> dict[str, Any]:
-    """Turn a model's entry into the sections of a job's configuration."""
+def _sections(entry: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """Turn a model's entry into the sections of a job's configuration; a class derived from the base's keeps its."""
     model = {key: value for key, value in entry.items() if key in {"class_path", "init_args"}}
     others = {key: value for key, value in entry.items() if key not in model}
+    if _is_derived(model, base):
+        model["init_args"] = merge(base.get("init_args", {}), model.get("init_args", {}))
     return {"model": model, **others}
+
+
+def _is_derived(model: dict[str, Any], base: dict[str, Any]) -> bool:
+    """Whether a section's class is derived from the base's; not where one cannot be imported, which parsing names."""
+    try:
+        own, other = (pkgutil.resolve_name(section["class_path"]) for section in (model, base))
+    except (KeyError, ValueError, ImportError, AttributeError):
+        return False
+    return issubclass(own, other)
 
 
 def class_name(section: dict[str, Any]) -> str:

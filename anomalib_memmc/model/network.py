@@ -200,10 +200,20 @@ class MaskedAutoencoder(Configurable, nn.Module):
             Pixels (B, M, C, H, W) in about [0, 1], float32; undefined where visible.
         """
         hidden = _of_each_image(hidden, images)
-        predicted = self.predict(images, visible, hidden)[..., : self.pixel_values]
-        patches = predicted.new_zeros(*predicted.shape[:2], self.num_patches, predicted.shape[-1])
-        index = hidden[..., None].expand(-1, -1, -1, predicted.shape[-1])
-        return self.pixels(patches.scatter(2, index, predicted))
+        return self.pixels(self.put_back(self.predict(images, visible, hidden)[..., : self.pixel_values], hidden))
+
+    def put_back(self, values: Tensor, hidden: Tensor) -> Tensor:
+        """Put values of hidden patches in their places.
+
+        Args:
+            values: Values of the hidden patches (B, M, K, F).
+            hidden: Indices of the hidden patches (B, M, K), int64.
+
+        Returns:
+            Values of all patches (B, M, N, F), 0 where visible.
+        """
+        patches = values.new_zeros(*values.shape[:2], self.num_patches, values.shape[-1])
+        return patches.scatter(2, hidden[..., None].expand(-1, -1, -1, values.shape[-1]), values)
 
     def pixels(self, patches: Tensor) -> Tensor:
         """Predicted values of all patches (B, M, N, P + F) -> pixels (B, M, C, H, W) in about [0, 1], float32."""

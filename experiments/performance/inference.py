@@ -36,9 +36,10 @@ def inference(preset: Preset, rounds: int) -> tuple[Table, dict[str, float]]:
     floor = Floor(model.network, scorer.visible.shape[1], views, images)
     compiled = preset.model(preset.scorer(error_map=MSSSIMMap()), compile=True)
     calls: dict[str, Call] = {**_ways(model, compiled, images, masks), **baselines(images)}
-    own = preset.model(preset.scorer())
-    if not isinstance(own.scorer.error_map, MSSSIMMap):
-        calls[OWN] = lambda: own.score(images)
+    shipped = preset.scorer()
+    if not isinstance(shipped.error_map, MSSSIMMap):
+        with_own_map = preset.model(shipped)
+        calls[OWN] = lambda: with_own_map.score(images)
     reason = bfloat16_is_slow(images)
     if not reason:
         half, half_images = copy.deepcopy(model).bfloat16(), images.bfloat16()

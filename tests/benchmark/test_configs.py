@@ -37,8 +37,8 @@ def test_benchmarks_and_studies_parse(path, in_repository):
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=name)
-def test_every_model_of_a_study_is_of_the_size_of_its_base(path):
-    """A class of another name than the base's would start without the base's arguments: it would be the paper's."""
+def test_every_model_of_a_study_is_of_the_size_of_its_base(path, in_repository):
+    """Also one whose class is derived from the base's; without the base's arguments it would be the paper's."""
     size = read_config(path.parent / read_config(path)["base"])["model"]["init_args"]["encoder_dim"]
     assert {job.config["model"]["init_args"].get("encoder_dim") for job in load(path).jobs} == {size}
 

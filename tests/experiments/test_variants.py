@@ -7,8 +7,7 @@ from anomalib_memmc import MemMCMAEModel
 from anomalib_memmc.scoring import MahalanobisScorer, SquaredErrorMap, StructureMap
 from experiments.block_masks import block_masks
 from experiments.iterative import IterativeScorer, worst_patches
-from experiments.log_variance import LogVarianceScorer
-from experiments.log_variance import MemMCMAE as LogVarianceMemMCMAE
+from experiments.log_variance import LogVarianceMemMCMAE, LogVarianceScorer
 from experiments.other_errors import ways
 
 TINY = {
