@@ -14,7 +14,7 @@ import yaml
 from helpers.models import TINY_MEMMC
 from helpers.tables import prediction_table
 
-from anomalib_memmc.benchmark import cluster, job, process
+from anomalib_memmc.benchmark import cluster, command, job, process
 from anomalib_memmc.benchmark.config import load
 from anomalib_memmc.benchmark.predictions import Predictions
 from anomalib_memmc.cli import main
@@ -115,6 +115,12 @@ def test_jobs_at_once_leave_whole_rows_and_predictions(folder, monkeypatch):
         together.wait(timeout=60)
         return 0
 
+    def parse_in_turn(*arguments, parse=command.parse):
+        with in_turn:
+            return parse(*arguments)
+
+    in_turn = threading.Lock()  # tasks are processes; in threads jsonargparse gets in its own way
+    monkeypatch.setattr(command, "parse", parse_in_turn)
     monkeypatch.setattr(process, "start", start)
     names = [f"B-seed{seed}" for seed in range(8)]
     every = ("--seeds", "[0,1,2,3,4,5,6,7]")
