@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from torchvision import tv_tensors
 
 from anomalib_memmc import MemMCMAEModel
 from anomalib_memmc.scoring import MahalanobisScorer, SquaredErrorMap, StructureMap
 from experiments.block_masks import block_masks
+from experiments.equal_tone import LocalContrast, RandomTone
 from experiments.iterative import IterativeScorer, worst_patches
 from experiments.log_variance import LogVarianceMemMCMAE, LogVarianceScorer
 from experiments.other_errors import ways
@@ -82,3 +84,29 @@ def test_every_way_keeps_the_masks_and_the_map_of_the_job():
     for scorer in found.values():
         kept = {name: scorer.config()["init_args"][name] for name in own.config()["init_args"]}
         assert kept == own.config()["init_args"]
+
+
+def test_tone_by_chance_changes_images_within_bounds_and_no_mask():
+    torch.manual_seed(0)
+    image, mask = tv_tensors.Image(torch.full((3, 64, 64), 0.5)), tv_tensors.Mask(torch.ones(64, 64, dtype=torch.uint8))
+    noise, tone = [], []
+    for _ in range(200):
+        changed, same = RandomTone()(image, mask)
+        assert torch.equal(same, mask)
+        assert torch.equal(changed[0], changed[2])
+        noise.append(changed[0].std().item())
+        tone.append(changed.mean().item())
+    assert 0.02 < sum(noise) / 200 < 0.03
+    assert max(noise) < 0.053
+    assert (0.5**1.5) - 0.01 < min(tone) < 0.4 < 0.6 < max(tone) < 0.5 ** (1 / 1.5) + 0.01
+
+
+def test_local_contrast_does_not_see_how_bright_or_contrasty_an_image_is():
+    torch.manual_seed(0)
+    image = torch.rand(2, 1, 64, 64)
+    once = LocalContrast(4.0)(tv_tensors.Image(0.5 * image + 0.1))
+    assert once.shape == image.shape
+    assert 0 <= once.min() < once.max() <= 1
+    torch.testing.assert_close(once.data, LocalContrast(4.0)(tv_tensors.Image(image)).data, atol=1e-5, rtol=0)
+    flat = LocalContrast()(tv_tensors.Image(torch.full((1, 64, 64), 0.3)))
+    torch.testing.assert_close(flat.data, torch.full((1, 64, 64), 0.5), atol=1e-4, rtol=0)
