@@ -73,6 +73,7 @@ def content(runs: dict[str, Run], found: dict[str, Findings]) -> dict[str, Any]:
         "title": f"Comparison of {len(runs)} runs",
         "first": first,
         "verdict": [_sentence(name, first, value, why) for name, value, why in differences],
+        "cautions": cautions(found),
         "rows": [_row(name, each) for name, each in found.items()],
         "differences": [[name, estimate(value, sign="+"), str(value.pairs)] for name, value, _ in differences if value],
         "roc": figures.roc_overlay(curves) if curves else None,
@@ -81,6 +82,22 @@ def content(runs: dict[str, Run], found: dict[str, Findings]) -> dict[str, Any]:
         "reports": {name: words.verdict(runs[name], each) for name, each in found.items()},
         "file": FILE,
     }
+
+
+def cautions(found: dict[str, Findings]) -> list[str]:
+    """What must be said beside the differences: each sentence once, with the names of the runs that it is about.
+
+    Args:
+        found: Name of a run -> its numbers.
+
+    Returns:
+        The sentences, those of the first run first.
+    """
+    about: dict[str, list[str]] = {}
+    for name, each in found.items():
+        for sentence in words.cautions(each):
+            about.setdefault(sentence, []).append(name)
+    return [f"{'All' if len(own) == len(found) else ', '.join(own)}: {sentence}" for sentence, own in about.items()]
 
 
 def difference(run: Run, reference: Run) -> tuple[Estimate | None, str]:

@@ -52,6 +52,17 @@ def test_runs_of_one_class_have_no_curve(tmp_path):
     assert "Not here: the curve of v1" in words
 
 
+def test_what_weakens_a_run_is_said_once_with_its_name(tmp_path, tables):
+    chance = tables[0].assign(score=tables[0]["score"].sample(frac=1, random_state=0).to_numpy())
+    words = compared(tmp_path, tables[1], chance)
+    care = words[words.index("Read with care") :]
+    assert "v1: The interval of the AUROC includes 0.5" in care
+    assert "v0: The interval" not in care
+    care = compared(tmp_path / "again", chance, chance.assign(score=chance["score"] * 2))
+    assert care.count("The interval of the AUROC includes 0.5") == 1
+    assert "All: The interval" in care
+
+
 def test_runs_are_told_apart_by_what_differs(tmp_path):
     folders = [tmp_path / name for name in ("a/Model/v0", "b/Model/v0")]
     for folder in folders:
