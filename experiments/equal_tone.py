@@ -1,10 +1,10 @@
-"""Transforms for the study that make noise and tone of images equal: by chance in training, or before the model."""
+"""A transform for the study: a training that sees every image with another noise and tone."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import GaussianBlur, Transform
+from torchvision.transforms.v2 import Transform
 from torchvision.transforms.v2 import functional as v2
 
 NOISE = 0.05
@@ -27,37 +27,7 @@ class RandomTone(Transform):
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Change an image; what is none stays as it is."""
-        if not _is_image(inpt):
+        if not isinstance(inpt, Tensor) or not inpt.is_floating_point():
             return inpt
         toned = v2.adjust_contrast(v2.adjust_gamma(inpt, params["gamma"]), params["contrast"])
         return (toned + params["noise"] * torch.randn(toned.shape[-2:])).clamp(0, 1)
-
-
-class LocalContrast(Transform):
-    """Local contrast normalisation: each pixel relative to mean and spread of its surroundings (Jarrett et al. 2009).
-
-    An image (..., H, W) in [0, 1] becomes 0.5 at the local mean and 0 or 1 at two local standard deviations from it.
-
-    Args:
-        sigma: Standard deviation of the Gaussian window in pixels.
-        floor: Least local standard deviation, so that what is flat stays flat.
-    """
-
-    def __init__(self, sigma: float = 8.0, floor: float = 0.02) -> None:
-        super().__init__()
-        self.mean = GaussianBlur(2 * round(2 * sigma) + 1, [sigma, sigma])
-        self.floor = floor
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Change an image; what is none stays as it is."""
-        del params
-        if not _is_image(inpt):
-            return inpt
-        centred = inpt - self.mean(inpt)
-        spread = self.mean(centred.square()).sqrt().clamp(min=self.floor)
-        return (0.5 + centred / spread / 4).clamp(0, 1)
-
-
-def _is_image(inpt: Any) -> bool:
-    """Whether an input is an image of floating-point numbers, and not a mask."""
-    return isinstance(inpt, Tensor) and inpt.is_floating_point()

@@ -1,15 +1,18 @@
 """The variants of the study on a small model: what each is said to do, it does."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torchvision import tv_tensors
 
-from anomalib_memmc import MemMCMAEModel
+from anomalib_memmc import MemMCMAE, MemMCMAEModel
 from anomalib_memmc.scoring import MahalanobisScorer, SquaredErrorMap, StructureMap
 from experiments.block_masks import block_masks
-from experiments.equal_tone import LocalContrast, RandomTone
+from experiments.equal_tone import RandomTone
 from experiments.iterative import IterativeScorer, worst_patches
 from experiments.log_variance import LogVarianceMemMCMAE, LogVarianceScorer
+from experiments.memorised import error
 from experiments.other_errors import ways
 
 TINY = {
@@ -101,12 +104,11 @@ def test_tone_by_chance_changes_images_within_bounds_and_no_mask():
     assert (0.5**1.5) - 0.01 < min(tone) < 0.4 < 0.6 < max(tone) < 0.5 ** (1 / 1.5) + 0.01
 
 
-def test_local_contrast_does_not_see_how_bright_or_contrasty_an_image_is():
+def test_error_by_heart_is_the_mean_loss_of_every_image_under_every_mask():
     torch.manual_seed(0)
-    image = torch.rand(2, 1, 64, 64)
-    once = LocalContrast(4.0)(tv_tensors.Image(0.5 * image + 0.1))
-    assert once.shape == image.shape
-    assert 0 <= once.min() < once.max() <= 1
-    torch.testing.assert_close(once.data, LocalContrast(4.0)(tv_tensors.Image(image)).data, atol=1e-5, rtol=0)
-    flat = LocalContrast()(tv_tensors.Image(torch.full((1, 64, 64), 0.3)))
-    torch.testing.assert_close(flat.data, torch.full((1, 64, 64), 0.5), atol=1e-4, rtol=0)
+    module = MemMCMAE(scorer=MahalanobisScorer(SquaredErrorMap(), **MASKS), seed=0, **TINY).eval()
+    images = [SimpleNamespace(image=torch.rand(1, 32, 32)) for _ in range(3)]
+    masks = module.model.scorer.masks
+    with torch.no_grad():
+        single = [module.model.loss(item.image[None], mask[None]).item() for item in images for mask in masks]
+    assert error(module, images) == pytest.approx(sum(single) / 12, rel=1e-5)
