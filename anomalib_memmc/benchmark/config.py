@@ -178,12 +178,12 @@ def _sections(entry: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_derived(model: dict[str, Any], base: dict[str, Any]) -> bool:
-    """Whether a section's class is derived from the base's; not where one cannot be imported, which parsing names."""
+    """Whether a section's class is derived from the base's; what is no class is left to parsing."""
     try:
         start, own = (pkgutil.resolve_name(section["class_path"]) for section in (base, model))
-    except (KeyError, ValueError, ImportError, AttributeError):
+        return issubclass(own, start)
+    except (KeyError, TypeError, ValueError, ImportError, AttributeError):
         return False
-    return issubclass(own, start)
 
 
 def class_name(section: dict[str, Any]) -> str:

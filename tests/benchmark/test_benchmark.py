@@ -223,6 +223,8 @@ def test_killed_job_shows_the_end_of_its_log(folder, monkeypatch, capsys):
     [
         (["--data.init_args.no_such", "1"], "no_such"),
         (["--models.A.init_args.no_such", "1"], "model A"),
+        (["--models.B.class_path", "json.dumps"], "model B"),
+        (["--models.B.class_path", "7"], "model B"),
         (["--seed", "1"], "unknown key"),
         (["--seeds", "1"], "list of integers"),
         (["--models", "{a/b: null}"], "a/b"),
