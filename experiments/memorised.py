@@ -9,6 +9,7 @@ on the normal and the anomalous test images.
 """
 
 import argparse
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def main() -> None:
     folder = parser.parse_args().folder
     lines = [["model", "training", "held out", "held out / training", "test, normal", "test, anomalous"]]
     lines.append(["---", *["---:"] * 5])
-    for row in (row for own in finished(folder).values() for row in own):
+    for row in chain.from_iterable(finished(folder).values()):
         for step, checkpoint in kept(folder / job_name(row)):
             model, datamodule = load_job(folder / job_name(row), checkpoint=checkpoint)
             seen, unseen, normal, anomalous = (error(model, data) for data in parts(datamodule))

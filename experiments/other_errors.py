@@ -8,6 +8,7 @@ tells what it is worth. The difference to the model's own score is over all test
 """
 
 import argparse
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("--stratum", help="only the anomalous images of this stratum")
     options = parser.parse_args()
     lines = [["score", "half A", "half B", "all", "to the model's own"], ["---", *["---:"] * 4]]
-    for row in (row for own in finished(options.folder).values() for row in own):
+    for row in chain.from_iterable(finished(options.folder).values()):
         model, datamodule = load_job(options.folder / job_name(row))
         labels, half_a, half_b = halves(datamodule.test_data.samples, options.stratum)
         found = scored(model, datamodule)

@@ -14,6 +14,7 @@ folder has ``results.csv`` and ``predictions.parquet`` as a benchmark's.
 import argparse
 import tempfile
 from copy import copy
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def main() -> None:
     changes = list(dotlist(overrides))
     arguments.output.mkdir(parents=True, exist_ok=True)
     results, predictions = Results(arguments.output / RESULTS_FILE), Predictions(arguments.output)
-    for row in (row for own in finished(arguments.folder).values() for row in own):
+    for row in chain.from_iterable(finished(arguments.folder).values()):
         if arguments.models and row["model"] not in arguments.models:
             continue
         folder = arguments.folder / job_name(row)
