@@ -3,9 +3,9 @@
     python -m experiments.archive --images 20000
 
 It paints phantoms of 64 px into a temporary folder, damages some, and scores them with a small model without training,
-calibrated on a hundred of them: once in one go, and once killed three times. Memory is the proportional set size (PSS)
-of the command and its workers, so it needs Linux. A second run of a hundred images says what does not depend on the
-number of images.
+calibrated on a hundred of them: once in one go, and once killed three times. Memory is the most that the command held,
+as it says itself at its end, and the most that one of its workers held; so it needs Linux. A second run of a hundred
+images says what does not depend on the number of images.
 """
 
 import argparse
@@ -40,12 +40,19 @@ MODEL = {
     "decoder_heads": 4,
     "memory_slots": 16,
 }
-SCORE = "import sys; from anomalib_memmc.archive import score, table; table.PART_ROWS = {}; score.main(sys.argv[1:])"
+SCORE = """
+import resource, sys
+from anomalib_memmc.archive import score, table
+from anomalib_memmc.memory.resident import peak_memory_mb
+table.PART_ROWS = {}
+score.main(sys.argv[1:])
+print(peak_memory_mb() + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6)
+"""
 _POLL = 0.02
 
 
 class Run(NamedTuple):
-    """A run of the command: whether it was killed, seconds, and the most memory in MB."""
+    """A run of the command: whether it was killed, seconds, and the most memory in MB (NaN where it was killed)."""
 
     killed: bool
     seconds: float
@@ -149,32 +156,21 @@ def _checkpoint(folder: Path, workers: int) -> Path:
 
 def _run(command: Sequence[str], output: Path, kill_at: int | None) -> Run:
     """Run the command to its end, or until so many rows are written; its messages are dropped unless it fails."""
-    start, peak, measured = time.monotonic(), 0.0, 0.0
-    with tempfile.TemporaryFile("w+") as messages:
-        process = subprocess.Popen(command, stdout=messages, stderr=messages)
+    start = time.monotonic()
+    with tempfile.TemporaryFile("w+") as result, tempfile.TemporaryFile("w+") as messages:
+        process = subprocess.Popen(command, stdout=result, stderr=messages)
         while process.poll() is None:
             if kill_at is not None and _rows(output) >= kill_at:
                 process.kill()
                 process.wait()
-                return Run(True, time.monotonic() - start, peak)
-            if time.monotonic() - measured > 10 * _POLL:
-                peak, measured = max(peak, _megabytes(process.pid)), time.monotonic()
+                return Run(True, time.monotonic() - start, float("nan"))
             time.sleep(_POLL)
+        seconds = time.monotonic() - start
+        result.seek(0)
+        messages.seek(0)
         if process.returncode:
-            messages.seek(0)
             raise RuntimeError(messages.read())
-    return Run(False, time.monotonic() - start, peak)
-
-
-def _megabytes(pid: int) -> float:
-    """Proportional set size of a process and its children; 0 for one that has just ended."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        children = " ".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")).split()
-    except OSError:
-        return 0.0
-    own = next((int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:")), 0.0)
-    return own + sum(_megabytes(int(child)) for child in children)
+        return Run(False, seconds, float(result.read().splitlines()[-1]))
 
 
 def _rows(output: Path) -> int:
@@ -203,7 +199,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=1, help="processes that read images")
     options = parser.parse_args()
-    if not Path("/proc/self/smaps_rollup").is_file():
+    if sys.platform != "linux":
         parser.error("memory is read from /proc, which this system does not have")
     with tempfile.TemporaryDirectory() as folder:
         print(table(experiment(options.images, Path(folder), options.workers)))

@@ -15,5 +15,5 @@ def test_every_image_has_one_row_after_three_kills(tmp_path):
     assert (outcome.rows, outcome.lost, outcome.twice) == (200, 0, 0)
     assert (outcome.damaged, outcome.errors, outcome.wrong_errors) == (DAMAGED, DAMAGED, 0)
     assert outcome.difference < 1e-5
-    assert outcome.growth < 200
+    assert abs(outcome.growth) < 200
     assert "| 200, 50 |" in table(outcome)
