@@ -69,10 +69,10 @@ def evidence(folder: Path, alike: str, stratum: str | None = None) -> str:
 
 
 def better_sizes(aurocs: dict[str, float]) -> list[str]:
-    """Of models whose names differ only in a size at their end, the best; all others as they are."""
+    """Of models whose names differ only in an image size at their end, the best; all others as they are."""
     best: dict[str, str] = {}
     for model, value in aurocs.items():
-        family = re.sub(r"-\d+$", "", model)
+        family = re.sub(r"-(128|256)$", "", model)
         if family not in best or value > aurocs[best[family]]:
             best[family] = model
     return list(best.values())

@@ -39,5 +39,6 @@ def test_the_better_size_is_chosen_and_the_best_model_comes_first(folder):
     assert "0.100" in text
 
 
-def test_names_without_a_size_are_families_of_their_own():
-    assert better_sizes({"MAE": 0.5, "MemMC-MAE": 0.4, "P-128": 0.6, "P-256": 0.7}) == ["MAE", "MemMC-MAE", "P-256"]
+@pytest.mark.parametrize("others", [["MAE", "MemMC-MAE"], ["mask-ratio-85", "mask-ratio-90"]])
+def test_names_without_an_image_size_are_families_of_their_own(others):
+    assert better_sizes({**dict.fromkeys(others, 0.5), "P-128": 0.6, "P-256": 0.7}) == [*others, "P-256"]
