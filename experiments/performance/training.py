@@ -7,19 +7,19 @@ from torch import Tensor, nn
 
 from anomalib_memmc.memory.estimate import estimate
 from anomalib_memmc.model.optimizer import make_optimizer
-from experiments.performance.device import DEVICE, bfloat16, in_fresh_process, name, peak_gib, peak_since
+from experiments.performance.device import DEVICE, bfloat16, in_fresh_process, peak_gib, peak_since
+from experiments.performance.device import name as device_name
 from experiments.performance.others import hugging_face
 from experiments.performance.presets import PLAIN, Preset
 from experiments.performance.table import Table
-from experiments.performance.timing import Call, multiply_adds, take_turns
+from experiments.performance.timing import Call, Times, multiply_adds, take_turns
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "ours": {},
     "ours, recompute: gates": {"recompute": "gates"},
     "ours, recompute: decoder": {"recompute": "decoder"},
-    "plain MAE, ours": PLAIN,
 }
-FOREIGN = "Hugging Face ViTMAE"
+BASELINE, FOREIGN = "plain MAE, ours", "Hugging Face ViTMAE"
 WARM_UP = 2  # steps: until then the memory that a step takes comes from the system, page by page
 
 
@@ -34,23 +34,38 @@ def training(preset: Preset, batch: int, rounds: int) -> tuple[Table, float]:
     Returns:
         The table, and the images a second that the full model takes.
     """
-    images = preset.batch(batch)
-    own_models = {variant: preset.model(preset.scorer(), **changes) for variant, changes in VARIANTS.items()}
-    models: dict[str, nn.Module] = {**own_models, FOREIGN: hugging_face(own_models["ours"])}
-    times = take_turns({variant: step(model, images) for variant, model in models.items()}, rounds, WARM_UP)
+    times = {name: in_fresh_process(beside_plain, preset, batch, rounds, name) for name in (*VARIANTS, FOREIGN)}
+    of_plain = [seconds for _, its in times.values() for seconds in its.values]
+    rows = [
+        (name, f"{own.median:.2f}", str(own.over(its)), *_memory(preset, batch, VARIANTS.get(name)))
+        for name, (own, its) in times.items()
+    ]
+    plain = (BASELINE, f"{Times(tuple(of_plain)).median:.2f}", "1.00", *_memory(preset, batch, PLAIN))
+    rows.insert(len(VARIANTS), plain)
     arithmetic = multiply_adds_of_a_loss(preset) / multiply_adds_of_a_loss(preset, **PLAIN)
-    del models, own_models  # before memory is measured in other processes
-    rows = []
-    for variant, own in times.items():
-        memory = _memory(preset, batch, VARIANTS[variant]) if variant in VARIANTS else ("", "")
-        rows.append((variant, f"{own.median:.2f}", str(own.over(times["plain MAE, ours"])), *memory))
     note = (
-        f"Batch {batch} in float32, {name()}: forward, backward and AdamW; medians of {rounds} rounds and their range. "
-        f"The full model's arithmetic is {arithmetic:.2f} times plain MAE's, without what is computed again. Peaks are "
-        "of a process of its own, without what libraries take; estimated ones are `anomalib-memmc memory`'s."
+        f"Batch {batch} in float32, {device_name()}: forward, backward and AdamW; medians of {rounds} rounds and their "
+        f"range. Each takes turns with plain MAE, in a process of their own. The full model's arithmetic is "
+        f"{arithmetic:.2f} times plain MAE's, without what is computed again. Peaks are of a process of its own, "
+        "without what libraries take; estimated ones are `anomalib-memmc memory`'s."
     )
     header = ("", "s", "of plain MAE", "peak GiB, estimated", "peak GiB, measured")
-    return Table(f"Training step, {preset.name} preset", header, rows, note), batch / times["ours"].median
+    return Table(f"Training step, {preset.name} preset", header, rows, note), batch / times["ours"][0].median
+
+
+def beside_plain(preset: Preset, batch: int, rounds: int, name: str) -> tuple[Times, Times]:
+    """Seconds of a model's step and of plain MAE's, which take turns; no other model is in memory.
+
+    Args:
+        preset: The model.
+        batch: Images of a step.
+        rounds: Rounds that count.
+        name: One of ``VARIANTS``, or ``FOREIGN``.
+    """
+    plain, images = preset.model(preset.scorer(), **PLAIN), preset.batch(batch)
+    model = hugging_face(plain) if name == FOREIGN else preset.model(preset.scorer(), **VARIANTS[name])
+    times = take_turns({name: step(model, images), BASELINE: step(plain, images)}, rounds, WARM_UP)
+    return times[name], times[BASELINE]
 
 
 def step(model: nn.Module, images: Tensor, half: bool = False) -> Call:
@@ -108,6 +123,9 @@ def measured_gib(preset: Preset, batch: int, changes: dict[str, Any]) -> float:
     return peak_since(before, step(preset.model(preset.scorer(), **changes), preset.batch(batch)))
 
 
-def _memory(preset: Preset, batch: int, changes: dict[str, Any]) -> tuple[str, str]:
+def _memory(preset: Preset, batch: int, changes: dict[str, Any] | None) -> tuple[str, str]:
+    """Estimated and measured peak in GiB; empty for a model that is not ours."""
+    if changes is None:
+        return "", ""
     measured = in_fresh_process(measured_gib, preset, batch, changes)
     return f"{estimated_gib(preset, batch, changes):.2f}", f"{measured:.2f}"
