@@ -1,0 +1,162 @@
+"""What bounds the outlines of polyps? Maps of one trained model, and of the pretrained features that it predicts.
+
+    python -m experiments.outlines results/benchmark/hyper-kvasir/MemMC-MAE-seed0
+
+The argument is the folder of a finished job of ``benchmark/hyper-kvasir``. Each map compares places of a frame with
+those of the normal training frames: errors of the predicted features (as the preset), or the features themselves (as
+PaDiM); by a Gaussian at each place, or by the distance to the nearest of all places (as PatchCore). PatchCore takes
+means over 3 x 3 places first, and counts what lies beyond the frame as 0.
+
+Pixel AUROC is that of the polyp frames alone. "Without the rim" leaves out the outer eighth on each side. The threshold
+of an IoU is the best one for all polyp frames of half A.
+"""
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+from torch.nn import functional
+from torchmetrics.functional.classification import binary_auroc
+from torchvision.transforms.v2.functional import resize
+from torchvision.tv_tensors import Mask
+
+from anomalib_memmc.benchmark.gallery import load_job
+from anomalib_memmc.benchmark.tables import markdown
+from anomalib_memmc.model.network import MaskedAutoencoder
+from anomalib_memmc.reporting.baselines import brightness_map, centre_map
+from anomalib_memmc.scoring import FeatureErrorScorer
+from anomalib_memmc.scoring.blur import MapBlur
+from anomalib_memmc.scoring.gaussian import PlaceGaussians
+from experiments.halves import halves
+from experiments.retest import normal_images
+from experiments.scores import batches_of
+
+SHRINKAGE, BLUR = 0.1, 8.0  # the preset's
+BANK = 5_000  # places of normal frames that the nearest one is looked for in
+
+
+class Places(NamedTuple):
+    """What is known of the places of images: errors and features (images, N, D)."""
+
+    errors: Tensor
+    features: Tensor
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    model, datamodule = load_job(parser.parse_args().folder)
+    network = model.model.network
+    scorer = FeatureErrorScorer()
+    scorer.setup(network, model.model.mask_ratio)
+    normal, tested = (
+        places(scorer, network, batches_of(model, data)) for data in (normal_images(datamodule), datamodule.test_data)
+    )
+    images = torch.cat(list(batches_of(model, datamodule.test_data)))
+    masks = masks_of(datamodule.test_data, images.shape[-2:])
+    labels, *parts = halves(datamodule.test_data.samples)
+    half_a, half_b = (torch.from_numpy(part & (labels == 1)) for part in parts)
+    found = {name: enlarged(values, network) for name, values in distances(normal, tested, scorer.grid).items()}
+    found |= {"brightness": brightness_map(images)[:, 0], "nearness to the centre": centre_map(images)[:, 0]}
+    lines = [["map", "pixel AUROC", "without the rim", "IoU, half A", "IoU, half B"], ["---", *["---:"] * 4]]
+    polyps = half_a | half_b
+    for name, values in found.items():
+        threshold = best_threshold(values[half_a], masks[half_a])
+        numbers = (
+            pixel_auroc(values[polyps], masks[polyps]),
+            pixel_auroc(without_rim(values[polyps]), without_rim(masks[polyps])),
+            *(mean_iou(values[half], masks[half], threshold) for half in (half_a, half_b)),
+        )
+        lines.append([name, *(f"{number:.3f}" for number in numbers)])
+    print(markdown(lines))
+
+
+@torch.no_grad()
+def places(scorer: FeatureErrorScorer, network: MaskedAutoencoder, batches: Iterable[Tensor]) -> Places:
+    """Errors and features of every place, of all images."""
+    target = network.feature_target
+    assert target is not None
+    pairs = [(scorer.features(network, images), target.places(target(images))) for images in batches]
+    return Places(*map(torch.cat, zip(*pairs, strict=True)))
+
+
+def distances(normal: Places, tested: Places, grid: tuple[int, int]) -> dict[str, Tensor]:
+    """Distances of the tested images' places from those of normal images, in each way: (images, N)."""
+
+    def gaussian(known: Tensor, new: Tensor) -> Tensor:
+        gaussians = PlaceGaussians(*known.shape[1:], SHRINKAGE)
+        gaussians.fit(known)
+        return gaussians(new)
+
+    errors = gaussian(normal.errors, tested.errors)
+    found = {
+        "errors, Gaussians (the preset)": errors,
+        "the same, relative to the frame's mean": errors / errors.mean(dim=1, keepdim=True),
+        "features, Gaussians": gaussian(normal.features, tested.features),
+    }
+    for name, known, new in zip(("errors", "features"), normal, tested, strict=True):
+        found[f"{name}, nearest"] = nearest(known, new)
+        for of, padded in (("with 0 beyond the frame", True), ("of the frame alone", False)):
+            found[f"{name}, nearest, means {of}"] = nearest(*(means(each, grid, padded) for each in (known, new)))
+    return found
+
+
+def nearest(known: Tensor, new: Tensor) -> Tensor:
+    """Distance of each place to the nearest of the known ones: (images, N, D) twice -> (images, N)."""
+    bank = known.flatten(0, 1)
+    drawn = bank[torch.randperm(len(bank), generator=torch.Generator().manual_seed(0))[:BANK]]
+    found, _ = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(drawn).kneighbors(new.flatten(0, 1))
+    return torch.from_numpy(found[:, 0].astype(np.float32)).view(new.shape[:2])
+
+
+def means(values: Tensor, grid: tuple[int, int], padded: bool) -> Tensor:
+    """Means over 3 x 3 places (images, N, D); what lies beyond the frame counts as 0 if ``padded``, else not at all."""
+    maps = values.mT.unflatten(2, grid)
+    return functional.avg_pool2d(maps, 3, stride=1, padding=1, count_include_pad=padded).flatten(2).mT
+
+
+def enlarged(values: Tensor, network: MaskedAutoencoder) -> Tensor:
+    """Distances of places (images, N) as blurred maps (images, H, W), as a scorer makes them."""
+    assert network.feature_target is not None
+    picture = values.unflatten(1, (1, *network.feature_target.grid))
+    size = network.image_size
+    return MapBlur(BLUR, size)(functional.interpolate(picture, list(size), mode="bilinear", align_corners=False))[:, 0]
+
+
+def masks_of(dataset: torch.utils.data.Dataset, size: torch.Size) -> Tensor:
+    """Ground truth of the test images at the model's size, (images, H, W), bool."""
+    found = [dataset[index].gt_mask for index in range(len(dataset))]  # type: ignore[arg-type]
+    return torch.stack([resize(Mask(mask[None]), list(size))[0].bool() for mask in found])
+
+
+def without_rim(values: Tensor) -> Tensor:
+    """Maps (images, H, W) without their outer eighth on each side."""
+    height, width = (side // 8 for side in values.shape[1:])
+    return values[:, height:-height, width:-width]
+
+
+def pixel_auroc(values: Tensor, masks: Tensor) -> float:
+    """AUROC of the pixels of maps and masks (images, H, W)."""
+    return binary_auroc(values.flatten(), masks.flatten().long()).item()
+
+
+def mean_iou(values: Tensor, masks: Tensor, threshold: float) -> float:
+    """Mean IoU of the images' pixels above a threshold, in [0, 1]."""
+    above = values > threshold
+    intersection, union = ((above & masks).sum(dim=(1, 2)), (above | masks).sum(dim=(1, 2)))
+    return (intersection / union).mean().item()
+
+
+def best_threshold(values: Tensor, masks: Tensor) -> float:
+    """The quantile of all pixels, of a hundred, with the highest mean IoU."""
+    quantiles: list[float] = np.quantile(values.numpy(), np.arange(100) / 100).tolist()
+    return max(quantiles, key=lambda threshold: mean_iou(values, masks, threshold))
+
+
+if __name__ == "__main__":
+    main()
