@@ -94,8 +94,8 @@ class Decoder(nn.Module):
         gate: Granularity of the gates of eq. 3.
         cross_residual: Whether the decoder tokens are added to the gated sum of eq. 2.
         long_skips: Whether the output of block i is added to the input of block ``depth - 1 - i``.
-        recompute: What training computes again in the backward pass: the attention to the levels (``"attention"``),
-            their gates as well (``"gates"``), or all but the inputs of the blocks (``"decoder"``).
+        recompute: What training computes again in the backward pass: ``"nothing"``, the attention to the levels
+            (``"attention"``), their gates as well (``"gates"``), or all but the inputs of the blocks (``"decoder"``).
     """
 
     def __init__(

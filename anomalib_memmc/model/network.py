@@ -49,8 +49,9 @@ class MaskedAutoencoder(Configurable, nn.Module):
         feature_target: Features that the decoder predicts beside the pixels, or their configuration (not in the paper);
             None for pixels alone.
         recompute: What training computes again in the backward pass instead of keeping it, with the same gradients:
-            ``"attention"`` to the levels costs little; ``"gates"``, the levels' gates as well, takes less memory and
-            more time; ``"decoder"``, all but the inputs of the decoder's blocks, least and most.
+            ``"nothing"`` is fastest, where the memory suffices; ``"attention"`` to the levels costs little; ``"gates"``
+            of the levels as well take less memory and more time; ``"decoder"``, all but the inputs of the decoder's
+            blocks, least and most.
         compile: Run the blocks of encoder and decoder through ``torch.compile``; the first batch takes minutes, and on
             a CPU it needs a C++ compiler.
 

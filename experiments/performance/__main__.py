@@ -18,7 +18,7 @@ from experiments.performance.picture import draw
 from experiments.performance.presets import presets
 from experiments.performance.sweep import sweep
 from experiments.performance.table import Table
-from experiments.performance.training import training
+from experiments.performance.training import RECOMPUTE, training
 
 PAPER_IMAGES_PER_SECOND = 2000 * 13_794 / (22 * 3600)  # 2000 epochs of Covid-X in 22 hours on one RTX 3090
 SECTIONS = ("inference", "training", "sweep", "memory", "loader")
@@ -42,7 +42,9 @@ def main() -> None:
             table, of_floor[preset.name] = inference(preset, rounds)
             report(table)
         if "training" in options.section:
-            table, consumed[f"{preset.name} preset here"] = training(preset, options.batch, max(1, rounds - 1))
+            table, consumed[f"{preset.name} preset here"] = training(
+                preset, options.batch, max(1, rounds - 1), options.recompute
+            )
             report(table)
         if "sweep" in options.section:
             report(sweep(preset, options.batches, rounds))
@@ -61,6 +63,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--section", nargs="+", choices=SECTIONS, default=SECTIONS)
     parser.add_argument("--rounds", type=int, help="rounds that count: 3, or 1 with --quick; a step takes one less")
     parser.add_argument("--batch", type=int, default=32, help="images of a training step")
+    parser.add_argument("--recompute", nargs="+", choices=RECOMPUTE, default=RECOMPUTE, help="rows of a training step")
     parser.add_argument("--batches", type=int, nargs="+", default=(1, 4, 16), help="batches of the sweep")
     parser.add_argument("--quick", action="store_true", help="the CPU preset only")
     parser.add_argument("--output", type=Path, help="Markdown file for the tables; the picture goes beside it")

@@ -8,7 +8,7 @@ from experiments.performance.floor import Floor
 from experiments.performance.presets import PLAIN, Preset
 from experiments.performance.sweep import sweep
 from experiments.performance.timing import Times, take_turns
-from experiments.performance.training import training
+from experiments.performance.training import RECOMPUTE, training
 
 TINY = Preset(
     "tiny",
@@ -71,8 +71,11 @@ def test_a_training_step_has_its_ratio_and_its_memory_beside_the_estimate():
     for row in table.rows[:-1]:
         assert 0 <= float(row[3]) < 1
         assert 0 <= float(row[4]) < 1
-    assert table.rows[3][2] == "1.00"
+    assert [row[0] for row in table.rows[:-2]] == [f"ours, recompute: {what}" for what in RECOMPUTE]
+    assert table.rows[-2][2] == "1.00"
     assert TINY.model(TINY.scorer(), **PLAIN).network.levels == ()
+    fewer, _ = training(TINY, batch=4, rounds=1, recompute=["gates"])
+    assert [row[0] for row in fewer.rows] == ["ours, recompute: gates", *(row[0] for row in table.rows[-2:])]
 
 
 @pytest.mark.usefixtures("in_this_process")

@@ -68,7 +68,7 @@ def test_the_peak_is_that_of_real_training(tmp_path, model, trainer):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-@pytest.mark.parametrize("recompute", ["attention", "gates", "decoder"])
+@pytest.mark.parametrize("recompute", ["nothing", "attention", "gates", "decoder"])
 def test_the_peak_on_a_gpu(recompute):
     arguments = {**SMALL, "image_size": 128, "encoder_dim": 384, "recompute": recompute}
     found = estimate(config(arguments, "gpu", 64, precision="bf16-mixed", accumulate_grad_batches=2))

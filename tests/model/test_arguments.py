@@ -25,7 +25,7 @@ def test_impossible_image_size(build, size):
         ("multi_level", [4]),
         ("multi_level", [1, 1]),
         ("gate", "row"),
-        ("recompute", "nothing"),
+        ("recompute", "all"),
         ("normalize", "medical"),
         ("memory_slots", -1),
         ("memory_slots", 2.5),

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from anomalib_memmc.arguments import require_choice
 
 Gate = Literal["channel", "token", "scalar"]
-Recompute = Literal["attention", "gates", "decoder"]
+Recompute = Literal["nothing", "attention", "gates", "decoder"]
 
 _FEW_KEYS = 64  # so many or fewer take longer in torch's fused kernel than as two products, on a CPU
 
@@ -138,8 +138,9 @@ class MultiLevelCrossAttention(nn.Module):
     levels in the batch, and one batched product for each half of the gates. On a CPU the levels take turns, which is
     faster, because the tensors of one level stay in the cache.
 
-    What attention would keep for the backward pass is computed there again, by default: with few visible patches it
-    costs little, and of each level only the context and the gate are kept.
+    What attention would keep for the backward pass is computed there again, by default: of each level only the context
+    and the gate are kept. That is little arithmetic with few visible patches, in products too small for a CPU's full
+    rate.
 
     Args:
         dim: Width of the decoder tokens.
@@ -148,8 +149,8 @@ class MultiLevelCrossAttention(nn.Module):
         num_levels: Number of encoder levels L.
         gate: What a gate value covers: ``"channel"`` one value per token and channel, ``"token"`` one per token,
             ``"scalar"`` one per image (from the mean over the tokens).
-        recompute: What training computes again in the backward pass: ``"attention"``, with ``"gates"`` contexts and
-            gates as well, with ``"decoder"`` nothing here, because the whole block is.
+        recompute: What training computes again in the backward pass: ``"nothing"``; ``"attention"``; with ``"gates"``
+            contexts and gates as well; with ``"decoder"`` nothing here, because the whole block is.
 
     Raises:
         ValueError: If ``num_heads`` does not divide ``dim``, or ``gate`` or ``recompute`` is unknown.

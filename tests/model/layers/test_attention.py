@@ -85,7 +85,7 @@ def test_equations_2_and_3(gate, num_levels):
     torch.testing.assert_close(result.double(), multi_level(module, x, levels), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("recompute", ["attention", "gates", "decoder"])
+@pytest.mark.parametrize("recompute", ["nothing", "attention", "gates", "decoder"])
 @pytest.mark.parametrize("gate", ["channel", "scalar"])
 def test_gradients_of_equations_2_and_3(gate, recompute):
     module = randomise(MultiLevelCrossAttention(4, 6, 2, 2, gate, recompute)).double().train()
