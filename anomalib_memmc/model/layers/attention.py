@@ -18,7 +18,7 @@ from anomalib_memmc.arguments import require_choice
 Gate = Literal["channel", "token", "scalar"]
 Recompute = Literal["nothing", "attention", "gates", "decoder"]
 
-_FEW_KEYS = 64  # so many or fewer take longer in torch's fused kernel than as two products, on a CPU
+_FEW_KEYS = 64  # so many or fewer take longer in training by torch's fused kernel than as two products, on a CPU
 
 
 def _split_heads(x: Tensor, num_heads: int) -> Tensor:
@@ -43,10 +43,11 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor
 
 
 def _products_are_faster(query: Tensor, key: Tensor) -> bool:
-    """Whether torch's fused kernel is the slower way: on a CPU with few keys, and in half precision with any."""
+    """Whether torch's fused kernel is the slower way: on a CPU in training with few keys, in half precision always."""
     if query.device.type != "cpu" or torch.compiler.is_exporting():
         return False
-    return key.shape[1] <= _FEW_KEYS or query.dtype in (torch.bfloat16, torch.float16)
+    in_training = torch.is_grad_enabled() and key.shape[1] <= _FEW_KEYS
+    return in_training or query.dtype in (torch.bfloat16, torch.float16)
 
 
 def _attend_by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
