@@ -22,19 +22,17 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from torch.nn import functional
 from torchmetrics.functional.classification import binary_auroc
-from torchvision.transforms.v2.functional import resize
-from torchvision.tv_tensors import Mask
 
 from anomalib_memmc.benchmark.gallery import load_job
 from anomalib_memmc.benchmark.tables import markdown
 from anomalib_memmc.model.network import MaskedAutoencoder
 from anomalib_memmc.reporting.baselines import brightness_map, centre_map
 from anomalib_memmc.scoring import FeatureErrorScorer
-from anomalib_memmc.scoring.blur import MapBlur
 from anomalib_memmc.scoring.gaussian import PlaceGaussians
 from experiments.halves import halves
 from experiments.retest import normal_images
 from experiments.scores import batches_of
+from experiments.trivial_maps import masks_of
 
 SHRINKAGE, BLUR = 0.1, 8.0  # the preset's
 BANK = 5_000  # places of normal frames that the nearest one is looked for in
@@ -52,16 +50,18 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     model, datamodule = load_job(parser.parse_args().folder)
     network = model.model.network
-    scorer = FeatureErrorScorer()
+    scorer = FeatureErrorScorer(shrinkage=SHRINKAGE, blur_sigma=BLUR)
     scorer.setup(network, model.model.mask_ratio)
-    normal, tested = (
-        places(scorer, network, batches_of(model, data)) for data in (normal_images(datamodule), datamodule.test_data)
-    )
-    images = torch.cat(list(batches_of(model, datamodule.test_data)))
-    masks = masks_of(datamodule.test_data, images.shape[-2:])
-    labels, *parts = halves(datamodule.test_data.samples)
+    dataset = datamodule.test_data
+    batches = [batches_of(model, data) for data in (normal_images(datamodule), dataset)]
+    normal, tested = (places(scorer, network, own) for own in batches)
+    images = torch.cat(batches[1])
+    masks = masks_of((dataset[index] for index in range(len(dataset))), network.image_size)
+    labels, *parts = halves(dataset.samples)
     half_a, half_b = (torch.from_numpy(part & (labels == 1)) for part in parts)
-    found = {name: enlarged(values, network) for name, values in distances(normal, tested, scorer.grid).items()}
+    found = {
+        name: scorer.enlarge(network, values)[:, 0] for name, values in distances(normal, tested, scorer.grid).items()
+    }
     found |= {"brightness": brightness_map(images)[:, 0], "nearness to the centre": centre_map(images)[:, 0]}
     lines = [["map", "pixel AUROC", "without the rim", "IoU, half A", "IoU, half B"], ["---", *["---:"] * 4]]
     polyps = half_a | half_b
@@ -118,20 +118,6 @@ def means(values: Tensor, grid: tuple[int, int], padded: bool) -> Tensor:
     """Means over 3 x 3 places (images, N, D); what lies beyond the frame counts as 0 if ``padded``, else not at all."""
     maps = values.mT.unflatten(2, grid)
     return functional.avg_pool2d(maps, 3, stride=1, padding=1, count_include_pad=padded).flatten(2).mT
-
-
-def enlarged(values: Tensor, network: MaskedAutoencoder) -> Tensor:
-    """Distances of places (images, N) as blurred maps (images, H, W), as a scorer makes them."""
-    assert network.feature_target is not None
-    picture = values.unflatten(1, (1, *network.feature_target.grid))
-    size = network.image_size
-    return MapBlur(BLUR, size)(functional.interpolate(picture, list(size), mode="bilinear", align_corners=False))[:, 0]
-
-
-def masks_of(dataset: torch.utils.data.Dataset, size: torch.Size) -> Tensor:
-    """Ground truth of the test images at the model's size, (images, H, W), bool."""
-    found = [dataset[index].gt_mask for index in range(len(dataset))]  # type: ignore[arg-type]
-    return torch.stack([resize(Mask(mask[None]), list(size))[0].bool() for mask in found])
 
 
 def without_rim(values: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ images, as ``pixel_OracleIoU``.
 """
 
 import argparse
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from anomalib.data import ImageBatch
@@ -39,7 +41,7 @@ def main() -> None:
     datamodule = HyperKvasir(**arguments, num_workers=0)
     datamodule.setup()
     items = [datamodule.test_data[index] for index in range(len(datamodule.test_data))]
-    masks = torch.stack([resize(Mask(item.gt_mask[None]), SIZE)[0].bool() for item in items])
+    masks = masks_of(items, SIZE)
     images = torch.stack([resize(item.image, SIZE, antialias=True) for item in items])
     tissue = torch.cat([FieldOfView()(chunk) for chunk in images.split(CHUNK)]) if leaves_out else None
     polyps = masks.flatten(1).any(dim=1)
@@ -64,6 +66,11 @@ def trivial_maps(images: Tensor, masks: Tensor, polyps: Tensor, tissue: Tensor |
         "mean mask of other polyps": where if tissue is None else level_outside(where, tissue),
     }
     return {name: values[:, 0] for name, values in maps.items()}
+
+
+def masks_of(items: Iterable[Any], size: Sequence[int]) -> Tensor:
+    """Ground truth of a data set's items, resized: (images, H, W), bool."""
+    return torch.stack([resize(Mask(item.gt_mask[None]), list(size))[0].bool() for item in items])
 
 
 def mean_masks(masks: Tensor, polyps: Tensor) -> Tensor:

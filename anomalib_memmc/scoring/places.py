@@ -90,9 +90,13 @@ class PlaceScorer(Scorer):
         """Distances of the places as a map, enlarged bilinearly, and the mean of the largest as the image score."""
         distances = self.gaussians(self._compared(network, images))
         largest = distances.topk(max(1, round(self.top * distances.shape[1])), dim=1).values
+        return Scores(largest.mean(dim=1), self.enlarge(network, distances))
+
+    def enlarge(self, network: MaskedAutoencoder, distances: Tensor) -> Tensor:
+        """Distances of places (B, N) as a map (B, 1, H, W), enlarged bilinearly and blurred."""
         picture = distances.unflatten(1, (1, *self.grid))
         anomaly_map = functional.interpolate(picture, list(network.image_size), mode="bilinear", align_corners=False)
-        return Scores(largest.mean(dim=1), self.blur(anomaly_map))
+        return self.blur(anomaly_map)
 
     def fit(self, network: MaskedAutoencoder, batches: Iterable[Tensor]) -> None:
         """Learn mean and covariance of the features of every place.

@@ -2,11 +2,12 @@
 
 import multiprocessing
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend
+
+from anomalib_memmc.memory.resident import peak_memory_mb
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -32,8 +33,7 @@ def peak_gib() -> float:
     """The most memory that this process has had at once in GiB; on a GPU, of tensors on it."""
     if DEVICE.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) / 2**20
+    return peak_memory_mb() * 1e6 / 2**30
 
 
 def peak_since(before: float, call: Callable[[], object]) -> float:
