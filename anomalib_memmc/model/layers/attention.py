@@ -14,16 +14,11 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from anomalib_memmc.arguments import require_choice
+from anomalib_memmc.model.layers.gated_levels import Recompute, split_heads, sum_of_levels
 
 Gate = Literal["channel", "token", "scalar"]
-Recompute = Literal["nothing", "attention", "gates", "decoder"]
 
 _FEW_KEYS = 64  # so many or fewer take longer in training by torch's fused kernel than as two products, on a CPU
-
-
-def _split_heads(x: Tensor, num_heads: int) -> Tensor:
-    """(B, N, D) -> (B, heads, N, D / heads)."""
-    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
 
 
 def _one_by_one(x: Tensor) -> bool:
@@ -39,7 +34,7 @@ def _zeros(x: Tensor) -> Tensor:
 def _attend(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
     """Multi-head attention of projected tokens: (B, N, D), (B, K, D), (B, K, D) -> (B, N, D)."""
     attend = _attend_by_products if _products_are_faster(query, key) else functional.scaled_dot_product_attention
-    return attend(*(_split_heads(x, num_heads) for x in (query, key, value))).transpose(1, 2).flatten(2)
+    return attend(*(split_heads(x, num_heads) for x in (query, key, value))).transpose(1, 2).flatten(2)
 
 
 def _products_are_faster(query: Tensor, key: Tensor) -> bool:
@@ -137,7 +132,8 @@ class MultiLevelCrossAttention(nn.Module):
 
     One projection gives the keys and values of all levels. On a GPU all levels then share one attention call, with the
     levels in the batch, and one batched product for each half of the gates. On a CPU the levels take turns, which is
-    faster, because the tensors of one level stay in the cache.
+    faster, because the tensors of one level stay in the cache; and training has a backward pass written by hand
+    (:func:`~anomalib_memmc.model.layers.gated_levels.sum_of_levels`), unless it is compiled or a gate is ``"scalar"``.
 
     What attention would keep for the backward pass is computed there again, by default: of each level only the context
     and the gate are kept. That is little arithmetic with few visible patches, in products too small for a CPU's full
@@ -151,7 +147,7 @@ class MultiLevelCrossAttention(nn.Module):
         gate: What a gate value covers: ``"channel"`` one value per token and channel, ``"token"`` one per token,
             ``"scalar"`` one per image (from the mean over the tokens).
         recompute: What training computes again in the backward pass: ``"nothing"``; ``"attention"``; with ``"gates"``
-            contexts and gates as well; with ``"decoder"`` nothing here, because the whole block is.
+            contexts and gates as well; with ``"decoder"`` the whole block is, which is not done here.
 
     Raises:
         ValueError: If ``num_heads`` does not divide ``dim``, or ``gate`` or ``recompute`` is unknown.
@@ -194,10 +190,23 @@ class MultiLevelCrossAttention(nn.Module):
         Returns:
             Fused tokens (B, N, D).
         """
-        num_levels = levels.shape[0]
-        at_once = 1 if _one_by_one(x) else num_levels
         query, key_value = self.query(x), self.key_value(levels)
         x = x.to(query.dtype)  # once, not for every level: under autocast layer norms may give float32
+        add_up = self._add_up_by_hand if self._trains_on_a_cpu(x) else self._add_up
+        return (add_up(x, query, key_value) / math.sqrt(len(levels))).to(query.dtype)
+
+    def _trains_on_a_cpu(self, x: Tensor) -> bool:
+        """Whether the backward pass written by hand is used, which knows no gate of a whole image."""
+        plain = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        return plain and _one_by_one(x) and self.training and self.gate != "scalar"
+
+    def _add_up_by_hand(self, x: Tensor, query: Tensor, key_value: Tensor) -> Tensor:
+        gate, projection = (self.gate_weight, self.gate_bias), (self.proj.weight, self.proj.bias)
+        return sum_of_levels(x, query, key_value, gate, projection, self.num_heads, self.recompute)
+
+    def _add_up(self, x: Tensor, query: Tensor, key_value: Tensor) -> Tensor:
+        """Sum of alpha_l * C_l over all levels (B, N, D)."""
+        at_once = 1 if _one_by_one(x) else len(key_value)
         of_self, of_context = self.gate_weight.chunk(2, dim=1)
         fused = _zeros(x)
         # split, not slices: the gradient of each slice would be as large as the whole
@@ -207,7 +216,7 @@ class MultiLevelCrossAttention(nn.Module):
                 fused += recomputed(self._sum_levels, x, query, *group)
             else:
                 fused = self._add_levels(fused, x, query, *group)
-        return (fused / math.sqrt(num_levels)).to(query.dtype)
+        return fused
 
     def _sum_levels(self, x: Tensor, query: Tensor, key_value: Tensor, *gate: Tensor) -> Tensor:
         """Sum of alpha_l * C_l over some levels (B, N, D)."""

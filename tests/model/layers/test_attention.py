@@ -86,7 +86,7 @@ def test_equations_2_and_3(gate, num_levels):
 
 
 @pytest.mark.parametrize("recompute", ["nothing", "attention", "gates", "decoder"])
-@pytest.mark.parametrize("gate", ["channel", "scalar"])
+@pytest.mark.parametrize("gate", ["channel", "token", "scalar"])
 def test_gradients_of_equations_2_and_3(gate, recompute):
     module = randomise(MultiLevelCrossAttention(4, 6, 2, 2, gate, recompute)).double().train()
     generator = torch.Generator().manual_seed(4)
@@ -101,6 +101,39 @@ def test_gradients_of_equations_2_and_3(gate, recompute):
         return torch.func.functional_call(module, named, (x, levels))
 
     assert torch.autograd.gradcheck(call, (x, levels, *parameters))
+
+
+@pytest.mark.parametrize("recompute", ["nothing", "attention", "gates"])
+def test_gradients_of_images_in_groups(recompute):
+    """Training on a CPU takes some images of a large batch at a time; evaluation leaves gradients to torch."""
+    module = randomise(MultiLevelCrossAttention(64, 12, 2, 2, "channel", recompute)).double().train()
+    generator = torch.Generator().manual_seed(4)
+    x, levels, of_result = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64)
+        for shape in ((5, 64, 8000), (2, 5, 3, 12), (5, 8000, 64))
+    )
+    inputs = (x.mT.requires_grad_(), levels.requires_grad_(), *module.parameters())  # tokens of another layout
+    found = torch.autograd.grad(module(*inputs[:2]), inputs, of_result)
+    expected = torch.autograd.grad(module.eval()(*inputs[:2]), inputs, of_result)
+    for own, reference in zip(found, expected, strict=True):
+        torch.testing.assert_close(own, reference, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("recompute", ["nothing", "attention", "gates"])
+def test_gradients_in_bfloat16_are_near_those_in_float32(recompute):
+    module = randomise(MultiLevelCrossAttention(32, 24, 2, 3, "channel", recompute)).train()
+    generator = torch.Generator().manual_seed(5)
+    x, levels, of_result = (
+        torch.randn(*shape, generator=generator) for shape in ((2, 9, 32), (3, 2, 4, 24), (2, 9, 32))
+    )
+    inputs = (x.requires_grad_(), levels.requires_grad_(), *module.parameters())
+    exact = torch.autograd.grad(module(*inputs[:2]), inputs, of_result)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = module(*inputs[:2])
+    rounded = torch.autograd.grad(result, inputs, of_result.to(result.dtype))
+    for own, reference in zip(rounded, exact, strict=True):
+        assert own.dtype == torch.float32
+        assert (own - reference).norm() < 0.05 * reference.norm()
 
 
 @torch.no_grad()
