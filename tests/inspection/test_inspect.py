@@ -11,7 +11,7 @@ from helpers.images import TINY_PHANTOM
 from helpers.models import FOUR_MASKS, PLAIN, TINY_MEMMC, noisy
 from sklearn.metrics import roc_auc_score
 
-from anomalib_memmc import MemMCMAE, Phantom, cli
+from anomalib_memmc import FeatureTarget, MemMCMAE, Phantom, cli
 from anomalib_memmc.inspection.images import Images
 from anomalib_memmc.inspection.operators import inspect_operators
 from anomalib_memmc.inspection.start import memory_moves
@@ -69,8 +69,10 @@ def test_a_scorer_is_refitted_and_the_model_left_alone(datamodule, labels):
     assert number(table, "refit_count").value == 12
 
 
-def test_squared_errors_and_their_change(datamodule, labels):
-    model = build(ReconstructionScorer(**FOUR_MASKS))
+@pytest.mark.parametrize("target", [None, {"layers": ["blocks.1"], "pre_trained": False}], ids=["pixels", "features"])
+def test_squared_errors_of_pixels_and_their_change(datamodule, labels, target):
+    feature_target = None if target is None else FeatureTarget(**target)
+    model = build(ReconstructionScorer(**FOUR_MASKS), feature_target=feature_target)
     table = inspected(model, datamodule, labels)
     (images,) = Images(datamodule.test_data, model)
 
