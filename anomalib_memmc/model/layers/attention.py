@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from anomalib_memmc.arguments import require_choice
-from anomalib_memmc.model.layers.gated_levels import Recompute, split_heads, sum_of_levels
+from anomalib_memmc.model.layers.gated_levels import Recompute, split_heads, sum_of_levels, zeros_to_sum_in
 
 Gate = Literal["channel", "token", "scalar"]
 
@@ -24,11 +24,6 @@ _FEW_KEYS = 64  # so many or fewer take longer in training by torch's fused kern
 def _one_by_one(x: Tensor) -> bool:
     """Whether levels take turns: on a CPU. Not in an export, whose loop would be a huge graph."""
     return x.device.type == "cpu" and not torch.compiler.is_exporting()
-
-
-def _zeros(x: Tensor) -> Tensor:
-    """Zeros to sum up tensors like ``x`` in, float32 or finer."""
-    return torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
@@ -208,7 +203,7 @@ class MultiLevelCrossAttention(nn.Module):
         """Sum of alpha_l * C_l over all levels (B, N, D)."""
         at_once = 1 if _one_by_one(x) else len(key_value)
         of_self, of_context = self.gate_weight.chunk(2, dim=1)
-        fused = _zeros(x)
+        fused = zeros_to_sum_in(x)
         # split, not slices: the gradient of each slice would be as large as the whole
         groups = (part.split(at_once) for part in (key_value, of_self, of_context, self.gate_bias))
         for group in zip(*groups, strict=True):
@@ -220,7 +215,7 @@ class MultiLevelCrossAttention(nn.Module):
 
     def _sum_levels(self, x: Tensor, query: Tensor, key_value: Tensor, *gate: Tensor) -> Tensor:
         """Sum of alpha_l * C_l over some levels (B, N, D)."""
-        return self._add_levels(_zeros(x), x, query, key_value, *gate)
+        return self._add_levels(zeros_to_sum_in(x), x, query, key_value, *gate)
 
     def _add_levels(self, fused: Tensor, x: Tensor, query: Tensor, key_value: Tensor, *gate: Tensor) -> Tensor:
         """Add alpha_l * C_l of some levels to ``fused`` (B, N, D), in place."""

@@ -6,6 +6,7 @@ Here gradients are added up in place, and the levels share buffers that stay in 
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, Literal
 
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 Recompute = Literal["nothing", "attention", "gates", "decoder"]
+
+_KEPT = {"nothing": 4, "attention": 2, "gates": 0, "decoder": 2}  # of context, gate, weights and attended tokens
 
 _VALUES = 2**20  # of a tensor (images, N, D): of so many images, the tensors of one level stay in the cache
 
@@ -52,6 +55,11 @@ def split_heads(x: Tensor, num_heads: int) -> Tensor:
     return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
 
 
+def zeros_to_sum_in(x: Tensor) -> Tensor:
+    """Zeros to sum up tensors like ``x`` in, float32 or finer."""
+    return torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
+
+
 def _groups(x: Tensor) -> Iterator[slice]:
     """Images of a batch (B, N, D), some at a time: as many in each group, but for the last."""
     size = math.ceil(len(x) / math.ceil(x.numel() / _VALUES))
@@ -73,7 +81,6 @@ class _Attention:
         split = split_heads(query, num_heads)
         self.scale = 1 / math.sqrt(split.shape[-1])
         self.query = (split * self.scale).flatten(0, 1)  # (b heads, N, d)
-        self.of_query = torch.zeros_like(self.query)
         self.key = query.new_empty(*split.shape[:2], split.shape[-1], num_visible)  # (b, heads, d, V)
         self.value = query.new_empty(*split.shape[:2], num_visible, split.shape[-1])  # (b, heads, V, d)
         self.tokens = torch.empty_like(self.query)
@@ -99,20 +106,19 @@ class _Attention:
         torch.bmm(weights, self.value.flatten(0, 1), out=self.tokens)
         split_heads(attended, self.num_heads).copy_(self.tokens.unflatten(0, (-1, self.num_heads)))
 
-    def backward(self, weights: Tensor, of_attended: Tensor, of_key_value: Tensor) -> None:
-        """Write the gradient of a level's keys and values, and add that of the scaled queries to ``of_query``."""
+    def backward(self, weights: Tensor, of_attended: Tensor, of_key_value: Tensor, of_query: Tensor) -> None:
+        """Write the gradient of a level's keys and values, and add that of ``query`` to ``of_query``."""
         self.tokens.unflatten(0, (-1, self.num_heads)).copy_(split_heads(of_attended, self.num_heads))
         of_key, of_value = (split_heads(part, self.num_heads) for part in of_key_value.chunk(2, dim=-1))
         of_value.copy_(torch.bmm(weights.mT, self.tokens, out=self.of_visible).view_as(of_value))
         of_scores = torch.bmm(self.tokens, self.value.flatten(0, 1).mT, out=self.of_weights)
         torch.ops.aten._softmax_backward_data(of_scores, weights, -1, weights.dtype, grad_input=of_scores)
-        self.of_query.baddbmm_(of_scores, self.key.flatten(0, 1).mT)
+        of_query.baddbmm_(of_scores, self.key.flatten(0, 1).mT)
         of_key.copy_(torch.bmm(of_scores.mT, self.query, out=self.of_visible).view_as(of_key))
 
-    def write_of_query(self, of_query: Tensor) -> None:
-        """Write the gradient of the queries (b, N, D)."""
-        split = self.of_query.unflatten(0, (-1, self.num_heads))
-        torch.mul(split, self.scale, out=split_heads(of_query, self.num_heads))
+    def write_of_query(self, of_scaled: Tensor, of_query: Tensor) -> None:
+        """Write the gradient of the queries (b, N, D), from that of ``query``."""
+        torch.mul(of_scaled.unflatten(0, (-1, self.num_heads)), self.scale, out=split_heads(of_query, self.num_heads))
 
 
 class _Gates:
@@ -158,7 +164,7 @@ class _SumOfLevels(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, query: Tensor, key_value: Tensor, *others: Any) -> Tensor:
         *parameters, num_heads, recompute = others
-        fused = torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
+        fused = zeros_to_sum_in(x)
         kept: list[Tensor] = []
         for images in _groups(x):
             gates = _Gates(x[images], parameters)
@@ -169,7 +175,7 @@ class _SumOfLevels(torch.autograd.Function):
                 attention.attend(*buffers)
                 context, gate = gates.forward(buffers[1], level)
                 fused[images].flatten(0, 1).addcmul_(gate, context)
-                kept += {"nothing": [context, gate, *buffers], "gates": []}.get(recompute, [context, gate])
+                kept += [context, gate, *buffers][: _KEPT[recompute]]
         ctx.save_for_backward(x, query, key_value, *parameters, *kept)
         ctx.num_heads, ctx.recompute = num_heads, recompute
         return fused
@@ -185,18 +191,16 @@ class _SumOfLevels(torch.autograd.Function):
         for images in _groups(x):
             gates, of_gates = _Gates(x[images], parameters), _Gates(of_x[images], of_parameters)
             attention = _Attention(query[images], key_value.shape[2], ctx.num_heads)
+            of_scaled = torch.zeros_like(attention.query)
             for level, of_level in enumerate(key_value):
                 attention.take(of_level[images])
-                context_and_gate = [next(kept), next(kept)] if ctx.recompute != "gates" else []
-                if ctx.recompute == "nothing":
-                    buffers = next(kept), next(kept)
-                else:
-                    buffers = attention.buffers
-                    attention.attend(*buffers)
-                weights, attended = buffers
-                context, gate = context_and_gate or gates.forward(attended, level)
+                of_this = list(islice(kept, _KEPT[ctx.recompute]))
+                weights, attended = of_this[2:] or attention.buffers
+                if not of_this[2:]:
+                    attention.attend(weights, attended)
+                context, gate = of_this[:2] or gates.forward(attended, level)
                 of_sum = of_fused[images].flatten(0, 1)
                 of_attended = gates.backward(of_sum, context, gate, attended, level, of_gates)
-                attention.backward(weights, of_attended.view_as(attended), of_key_value[level, images])
-            attention.write_of_query(of_query[images])
+                attention.backward(weights, of_attended.view_as(attended), of_key_value[level, images], of_scaled)
+            attention.write_of_query(of_scaled, of_query[images])
         return of_x, of_query, of_key_value, *of_parameters, None, None
