@@ -10,7 +10,7 @@ import yaml
 
 from anomalib_memmc.benchmark.job import parse
 
-REPO = Path(__file__).parents[1]
+REPO = Path(__file__).parents[2]
 PAGES = sorted([*REPO.glob("*.md"), *REPO.glob("docs/**/*.md")])
 GENERATED = REPO / "docs" / "evidence" / "performance-tables.md"
 LIMIT = 80
