@@ -3,8 +3,8 @@
     python -m experiments.outlines results/benchmark/hyper-kvasir/MemMC-MAE-seed0
 
 The argument is the folder of a finished job of ``benchmark/hyper-kvasir``. Each map compares places of a frame with
-those of the normal training frames: errors of the predicted features (as the preset), or the features themselves (as
-PaDiM); by a Gaussian at each place, or by the distance to the nearest of all places (as PatchCore). PatchCore takes
+those of the normal training frames: errors of the predicted features, or the features themselves (as PaDiM); by a
+Gaussian at each place, or by the distance to the nearest of all places (as PatchCore). PatchCore takes
 means over 3 x 3 places first, and counts what lies beyond the frame as 0.
 
 Pixel AUROC is that of the polyp frames alone. "Without the rim" leaves out the outer eighth on each side. The threshold
@@ -18,10 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.neighbors import NearestNeighbors
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional
-from torchmetrics.functional.classification import binary_auroc
 
 from anomalib_memmc.benchmark.gallery import load_job
 from anomalib_memmc.benchmark.tables import markdown
@@ -29,12 +28,14 @@ from anomalib_memmc.model.network import MaskedAutoencoder
 from anomalib_memmc.reporting.baselines import brightness_map, centre_map
 from anomalib_memmc.scoring import FeatureErrorScorer
 from anomalib_memmc.scoring.gaussian import PlaceGaussians
+from anomalib_memmc.scoring.nearest import NearestPlaces
 from experiments.halves import halves
 from experiments.retest import normal_images
 from experiments.scores import batches_of
 from experiments.trivial_maps import masks_of
 
-SHRINKAGE, BLUR = 0.1, 8.0  # the preset's
+SHRINKAGE = 0.1
+BLUR = 1 / 16  # standard deviation, of the side of the frame
 BANK = 5_000  # places of normal frames that the nearest one is looked for in
 
 
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     model, datamodule = load_job(parser.parse_args().folder)
     network = model.model.network
-    scorer = FeatureErrorScorer(shrinkage=SHRINKAGE, blur_sigma=BLUR)
+    scorer = FeatureErrorScorer(shrinkage=SHRINKAGE, blur_sigma=BLUR * network.image_size[0])
     scorer.setup(network, model.model.mask_ratio)
     dataset = datamodule.test_data
     batches = [batches_of(model, data) for data in (normal_images(datamodule), dataset)]
@@ -95,7 +96,7 @@ def distances(normal: Places, tested: Places, grid: tuple[int, int]) -> dict[str
 
     errors = gaussian(normal.errors, tested.errors)
     found = {
-        "errors, Gaussians (the preset)": errors,
+        "errors, Gaussians": errors,
         "the same, relative to the frame's mean": errors / errors.mean(dim=1, keepdim=True),
         "features, Gaussians": gaussian(normal.features, tested.features),
     }
@@ -108,10 +109,9 @@ def distances(normal: Places, tested: Places, grid: tuple[int, int]) -> dict[str
 
 def nearest(known: Tensor, new: Tensor) -> Tensor:
     """Distance of each place to the nearest of the known ones: (images, N, D) twice -> (images, N)."""
-    bank = known.flatten(0, 1)
-    drawn = bank[torch.randperm(len(bank), generator=torch.Generator().manual_seed(0))[:BANK]]
-    found, _ = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(drawn).kneighbors(new.flatten(0, 1))
-    return torch.from_numpy(found[:, 0].astype(np.float32)).view(new.shape[:2])
+    places = NearestPlaces(BANK, known.shape[2])
+    places.fit(known)
+    return torch.cat([places(images) for images in new.split(16)])
 
 
 def means(values: Tensor, grid: tuple[int, int], padded: bool) -> Tensor:
@@ -127,8 +127,11 @@ def without_rim(values: Tensor) -> Tensor:
 
 
 def pixel_auroc(values: Tensor, masks: Tensor) -> float:
-    """AUROC of the pixels of maps and masks (images, H, W)."""
-    return binary_auroc(values.flatten(), masks.flatten().long()).item()
+    """AUROC of the pixels of maps and masks (images, H, W).
+
+    Not torchmetrics': it takes values beyond [0, 1] for logits, and a sigmoid makes all large distances equal.
+    """
+    return float(roc_auc_score(masks.flatten().numpy(), values.flatten().numpy()))
 
 
 def mean_iou(values: Tensor, masks: Tensor, threshold: float) -> float:

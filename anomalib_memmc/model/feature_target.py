@@ -27,9 +27,10 @@ class FeatureTarget(Configurable, nn.Module):
         weight: Weight of the features' mean squared error in the loss; that of the pixels has weight 1.
         pre_trained: Take timm's pretrained weights (ImageNet), loaded by the first :meth:`fit`; False leaves random
             ones.
+        scale: How many times larger the frozen network is given the images, above 0.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of its range, here or, where it depends on the image's size, in ``setup``.
     """
 
     mean: Tensor
@@ -43,6 +44,7 @@ class FeatureTarget(Configurable, nn.Module):
         cells: int = 2,
         weight: float = 0.05,
         pre_trained: bool = True,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
         require_count("cells", cells)
@@ -55,6 +57,7 @@ class FeatureTarget(Configurable, nn.Module):
         self.cells = cells
         self.weight = weight
         self.pre_trained = pre_trained
+        self.scale = scale
 
     def setup(self, image_size: tuple[int, int], patches: tuple[int, int], in_channels: int) -> None:
         """Build the frozen network, without weights.
@@ -68,7 +71,9 @@ class FeatureTarget(Configurable, nn.Module):
             ValueError: If the frozen network takes no such images.
         """
         grid = (patches[0] * self.cells, patches[1] * self.cells)
-        self.features = FrozenFeatures(self.backbone, self.layers, image_size, grid, self.pre_trained, in_channels)
+        self.features = FrozenFeatures(
+            self.backbone, self.layers, image_size, grid, self.pre_trained, in_channels, self.scale
+        )
         self.register_buffer("mean", torch.zeros(1, self.features.width, *grid))
         self.register_buffer("spread", torch.ones(1, self.features.width, 1, 1))
         self.register_buffer("is_fitted", torch.tensor(False))

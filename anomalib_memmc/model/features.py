@@ -10,6 +10,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torch.nn import functional
 
+from anomalib_memmc.arguments import require_number
 from anomalib_memmc.extras import install
 from anomalib_memmc.model import lite0
 
@@ -29,9 +30,11 @@ class FrozenFeatures(nn.Module):
             ones enlarged bilinearly.
         pre_trained: Whether :meth:`load_weights` loads timm's pretrained weights (ImageNet); False leaves random ones.
         in_channels: Channels of the images, 1 or 3.
+        scale: How many times larger the network is given the images: of deep layers, which see most but whose places
+            are large, more than 1 makes them finer; less than 1 takes less time.
 
     Raises:
-        ValueError: If the network has no such layer, or takes no images of so many channels.
+        ValueError: If ``scale`` is not above 0, the network has no such layer, or takes no images of so many channels.
     """
 
     has_weights: Tensor
@@ -46,8 +49,13 @@ class FrozenFeatures(nn.Module):
         grid: tuple[int, int] | None = None,
         pre_trained: bool = True,
         in_channels: int = 3,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
+        require_number("scale", scale)
+        if scale == 0:
+            msg = "scale must be greater than 0, got 0."
+            raise ValueError(msg)
         if in_channels not in (1, 3):
             msg = (
                 f"The pretrained features of {backbone} are of colour images, or of grey ones as colour: they need "
@@ -56,11 +64,12 @@ class FrozenFeatures(nn.Module):
             raise ValueError(msg)
         self.backbone = backbone
         self.layers = list(layers)
+        self.size = (max(1, round(image_size[0] * scale)), max(1, round(image_size[1] * scale)))
         with torch.random.fork_rng(devices=[]):  # the initial weights of the masked autoencoder must not change
             self.extractor = TimmFeatureExtractor(backbone, self.layers, pre_trained=False).requires_grad_(False)
         self.extractor.to(memory_format=torch.channels_last)
         with torch.no_grad():
-            found = self.extractor.eval()(torch.zeros(1, 3, *image_size))
+            found = self.extractor.eval()(torch.zeros(1, 3, *self.size))
         if missing := [layer for layer in self.layers if layer not in found]:
             known = cast(Any, timm.create_model(backbone, features_only=True)).feature_info.module_name()
             msg = f"{backbone} has no layer {', '.join(missing)}; its layers are {', '.join(known)}."
@@ -80,7 +89,7 @@ class FrozenFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features of every place: images (B, 1 or 3, H, W) in [0, 1] -> (B, D, rows, columns), float32."""
-        colour = (images.expand(-1, 3, -1, -1) - self.pixel_mean) / self.pixel_std
+        colour = (_resized(images, self.size).expand(-1, 3, -1, -1) - self.pixel_mean) / self.pixel_std
         colour = colour.to(
             next(self.extractor.parameters()).dtype, memory_format=torch.channels_last
         )  # faster on a CPU

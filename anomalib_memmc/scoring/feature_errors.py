@@ -21,7 +21,8 @@ class FeatureErrorScorer(PlaceScorer):
         num_masks: Masks an image is seen through, disjoint sets of visible patches in turn: at ratio 0.75 four hide
             every patch three times.
         mask_seed: Seed of the masks.
-        **places: Shrinkage, covariance, top and blur: arguments of :class:`~anomalib_memmc.scoring.places.PlaceScorer`.
+        **places: How places are compared, top and blur: arguments of
+            :class:`~anomalib_memmc.scoring.places.PlaceScorer`.
 
     Raises:
         ValueError: If an argument is out of its range, here or, where it depends on the network, in ``setup``.

@@ -1,4 +1,4 @@
-"""Scores from features of places of the image: how far they are from those of normal images at the same place."""
+"""Scores from features of places of the image: how far they are from those of normal images."""
 
 from abc import abstractmethod
 from collections.abc import Iterable
@@ -8,22 +8,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from anomalib_memmc.arguments import require_number
+from anomalib_memmc.arguments import require_count, require_number
 from anomalib_memmc.gathering import gather
 from anomalib_memmc.model.network import MaskedAutoencoder
 from anomalib_memmc.scoring.base import Scorer, Scores
 from anomalib_memmc.scoring.blur import MapBlur
 from anomalib_memmc.scoring.gaussian import Covariance, PlaceGaussians
+from anomalib_memmc.scoring.nearest import NearestPlaces
 
 _EPS = 1e-8  # added to the variances of features within an image
 
 
 class PlaceScorer(Scorer):
-    """Base class of the scores that compare features place by place, as PaDiM does; a subclass gives the features.
+    """Base class of the scores that compare features place by place; a subclass gives the features.
+
+    They are compared with the Gaussian of normal features at that place, as in PaDiM, or with the nearest normal
+    features of any place, as in PatchCore.
 
     Args:
-        shrinkage: How far correlations between features are shrunk, in (0, 1].
-        covariance: ``"place"`` (PaDiM), or ``"shared"`` by all places, which needs fewer images.
+        shrinkage: How far correlations between features are shrunk, in (0, 1]; of Gaussians alone.
+        covariance: ``"place"`` (PaDiM), or ``"shared"`` by all places, which needs fewer images; of Gaussians alone.
+        bank: Compare with the nearest of so many normal places, drawn at random; None compares with Gaussians.
         top: Share of the places with the largest distances whose mean is the image score, in (0, 1]; 1 takes all.
         blur_sigma: Standard deviation in pixels of a Gaussian blur of the map; 0 for none.
         instance_norm: Standardise each feature of an image by its own mean and spread over the places (instance
@@ -41,17 +46,21 @@ class PlaceScorer(Scorer):
         self,
         shrinkage: float = 0.1,
         covariance: Covariance = "place",
+        bank: int | None = None,
         top: float = 1.0,
         blur_sigma: float = 0.0,
         instance_norm: bool = False,
     ) -> None:
         super().__init__()
+        if bank is not None:
+            require_count("bank", bank)
         require_number("top", top)
         if not 0 < top <= 1:
             msg = f"top must lie in (0, 1], got {top}."
             raise ValueError(msg)
         self.shrinkage = shrinkage
         self.covariance: Covariance = covariance
+        self.bank = bank
         self.top = top
         self.blur_sigma = blur_sigma
         self.instance_norm = instance_norm
@@ -72,7 +81,11 @@ class PlaceScorer(Scorer):
             raise ValueError(msg)
         self.grid = grid
         self.blur = MapBlur(self.blur_sigma, network.image_size)
-        self.gaussians = PlaceGaussians(grid[0] * grid[1], width, self.shrinkage, self.covariance)
+        self.normal_places = (
+            NearestPlaces(self.bank, width)
+            if self.bank is not None
+            else PlaceGaussians(grid[0] * grid[1], width, self.shrinkage, self.covariance)
+        )
 
     @abstractmethod
     def features(self, network: MaskedAutoencoder, images: Tensor) -> Tensor:
@@ -88,7 +101,7 @@ class PlaceScorer(Scorer):
 
     def score(self, network: MaskedAutoencoder, images: Tensor) -> Scores:
         """Distances of the places as a map, enlarged bilinearly, and the mean of the largest as the image score."""
-        distances = self.gaussians(self._compared(network, images))
+        distances = self.normal_places(self._compared(network, images))
         largest = distances.topk(max(1, round(self.top * distances.shape[1])), dim=1).values
         return Scores(largest.mean(dim=1), self.enlarge(network, distances))
 
@@ -99,12 +112,12 @@ class PlaceScorer(Scorer):
         return self.blur(anomaly_map)
 
     def fit(self, network: MaskedAutoencoder, batches: Iterable[Tensor]) -> None:
-        """Learn mean and covariance of the features of every place.
+        """Learn the features of normal places.
 
         Raises:
-            ValueError: If there are fewer than two images.
+            ValueError: If there are fewer images than they need.
         """
-        self.gaussians.fit(gather(torch.cat([self._compared(network, images) for images in batches])))
+        self.normal_places.fit(gather(torch.cat([self._compared(network, images) for images in batches])))
         self.is_fitted.fill_(True)
 
     def _compared(self, network: MaskedAutoencoder, images: Tensor) -> Tensor:

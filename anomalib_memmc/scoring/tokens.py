@@ -20,7 +20,8 @@ class TokenScorer(PlaceScorer):
         levels: Encoder levels whose tokens are joined, counted from 1.
         num_masks: Passes; at a mask ratio of 0.75 four show every patch once.
         mask_seed: Seed of the masks.
-        **places: Shrinkage, covariance, top and blur: arguments of :class:`~anomalib_memmc.scoring.places.PlaceScorer`.
+        **places: How places are compared, top and blur: arguments of
+            :class:`~anomalib_memmc.scoring.places.PlaceScorer`.
 
     Raises:
         ValueError: If an argument is out of its range, here or, where it depends on the network, in ``setup``.

@@ -43,7 +43,7 @@ def test_distances_are_mahalanobis(build, images, normals):
         shrunk = 0.9 * correlations + 0.1 * np.trace(correlations) / 32 * np.eye(32)
         deviations = (tested[:, place] - mean) / spread
         expected[:, place] = np.sqrt(np.einsum("bi,ij,bj->b", deviations, np.linalg.inv(shrunk), deviations) / 32)
-    distances = scorer.gaussians(scorer.features(network, images))
+    distances = scorer.normal_places(scorer.features(network, images))
     torch.testing.assert_close(distances.double(), torch.tensor(expected), rtol=1e-3, atol=1e-3)
     scores = model.score(images)
     np.testing.assert_allclose(scores.pred_score, np.sort(expected)[:, -6:].mean(axis=1), rtol=1e-3)
@@ -56,7 +56,7 @@ def test_an_unusual_patch_shows_where_it_is(build, normals):
     model.scorer.fit(model.network, normals.split(10))
     images = normals[:2].clone()
     images[:, :, 8:16, 16:24] = 3.0  # patch 6 + 2
-    distances = model.scorer.gaussians(model.scorer.features(model.network, images))
+    distances = model.scorer.normal_places(model.scorer.features(model.network, images))
     assert distances.argmax(dim=1).tolist() == [8, 8]
 
 
