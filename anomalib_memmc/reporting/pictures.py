@@ -14,7 +14,7 @@ TITLES = (
     "input",
     "masked input\n(grey = hidden;\none of several masks)",
     "reconstruction\n(predicted where hidden,\ninput elsewhere)",
-    "anomaly map\n(bright = anomalous;\nover all masks)",
+    "anomaly map\n(bright = anomalous)",
     "ground truth",
 )
 CONTOUR = "#00e5ff"

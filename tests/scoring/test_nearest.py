@@ -28,6 +28,13 @@ def test_the_distance_is_that_to_the_nearest_of_all_places(bank, generator):
     assert places(known).max() < 2e-3
 
 
+def test_more_places_than_are_compared_at_once(generator):
+    known, new = (torch.randn(images, 300, 4, generator=generator) for images in (1, 10))
+    places = NearestPlaces(300, 4)
+    places.fit(known)
+    torch.testing.assert_close(places(new).double(), all_nearest(known, new), rtol=1e-4, atol=1e-4)
+
+
 def test_of_more_places_some_are_drawn_always_the_same(generator):
     known = torch.randn(7, 5, 8, generator=generator)
     places, again = NearestPlaces(20, 8), NearestPlaces(20, 8)
