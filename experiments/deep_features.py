@@ -35,7 +35,8 @@ from experiments.retest import normal_images
 from experiments.scores import batches_of
 from experiments.trivial_maps import masks_of
 
-LAYERS = {"blocks.1, 2, 4": ["blocks.1", "blocks.2", "blocks.4"], "blocks.6": ["blocks.6"]}
+LAYERS = {"blocks.1, 2, 4": (["blocks.1", "blocks.2", "blocks.4"], 8), "blocks.6": (["blocks.6"], 32)}
+"""Name -> layers, and the side of a place in pixels."""
 SIZES = (128, 256, 384)  # pixels of an image that the network is given
 SHRINKAGE, TOP, BANK = 0.1, 0.1, 10_000
 BLUR = 1 / 16  # standard deviation, of the side of the frame
@@ -55,9 +56,10 @@ def main() -> None:
     polyps = [half & torch.from_numpy(labels == 1) for half in of_half]
     blur = MapBlur(BLUR * side[0], side)
     lines = [[*HEAD, "image AUROC, half A", "image AUROC, half B"], ["---"] * 3 + ["---:"] * 6]
-    for name, layers in LAYERS.items():
+    for name, (layers, place) in LAYERS.items():
         for size in SIZES:
-            frozen = FrozenFeatures("tf_efficientnet_lite0", layers, side, scale=size / side[0]).eval()
+            grid = (size // place, size // place)
+            frozen = FrozenFeatures("tf_efficientnet_lite0", layers, side, grid, scale=size / side[0]).eval()
             frozen.load_weights()
             known, new = (features(frozen, batches) for batches in (normal, tested))
             inside = masks_of_places(masks, frozen.grid)
