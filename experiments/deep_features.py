@@ -29,53 +29,37 @@ from anomalib_memmc.model.features import FrozenFeatures
 from anomalib_memmc.scoring.blur import MapBlur
 from anomalib_memmc.scoring.gaussian import PlaceGaussians
 from anomalib_memmc.scoring.nearest import NearestPlaces
-from experiments.halves import halves
-from experiments.outlines import best_threshold, mean_iou, pixel_auroc, without_rim
-from experiments.retest import normal_images
-from experiments.scores import batches_of
-from experiments.trivial_maps import masks_of
+from anomalib_memmc.scoring.places import enlarged
+from experiments.outlines import BLUR, NUMBERS, SHRINKAGE, judged, load_frames
 
 LAYERS = {"blocks.1, 2, 4": (["blocks.1", "blocks.2", "blocks.4"], 8), "blocks.6": (["blocks.6"], 32)}
 """Name -> layers, and the side of a place in pixels."""
 SIZES = (128, 256, 384)  # pixels of an image that the network is given
-SHRINKAGE, TOP, BANK = 0.1, 0.1, 10_000
-BLUR = 1 / 16  # standard deviation, of the side of the frame
-HEAD = ["features", "pixels", "compared by", "pixel AUROC", "without the rim", "IoU, half A", "IoU, half B"]
+TOP, BANK = 0.1, 10_000
+HEAD = ["features", "pixels", "compared by"]
+BOUND = "best direction"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     model, datamodule = load_job(parser.parse_args().folder)
-    side = model.model.network.image_size
-    dataset = datamodule.test_data
-    normal, tested = (batches_of(model, data) for data in (normal_images(datamodule), dataset))
-    masks = masks_of((dataset[index] for index in range(len(dataset))), side)
-    labels, *parts = halves(dataset.samples)
-    of_half = [torch.from_numpy(part) for part in parts]
-    polyps = [half & torch.from_numpy(labels == 1) for half in of_half]
-    blur = MapBlur(BLUR * side[0], side)
-    lines = [[*HEAD, "image AUROC, half A", "image AUROC, half B"], ["---"] * 3 + ["---:"] * 6]
+    side, frames = model.model.network.image_size, load_frames(model, datamodule)
+    labels, blur = frames.labels.numpy(), MapBlur(BLUR * side[0], side)
+    lines = [[*HEAD, *NUMBERS, "image AUROC, half A", "image AUROC, half B"], ["---"] * 3 + ["---:"] * 6]
     for name, (layers, place) in LAYERS.items():
         for size in SIZES:
             grid = (size // place, size // place)
             frozen = FrozenFeatures("tf_efficientnet_lite0", layers, side, grid, scale=size / side[0]).eval()
             frozen.load_weights()
-            known, new = (features(frozen, batches) for batches in (normal, tested))
-            inside = masks_of_places(masks, frozen.grid)
-            for how, distances in compared(known, new, inside, polyps[0]):
-                maps = enlarged(distances, frozen.grid, side, blur)
-                images = "-" if how == "best direction" else None
+            known, new = (features(frozen, batches) for batches in (frames.normal, frames.tested))
+            for how, distances in compared(known, new, masks_of_places(frames.masks, grid), frames.polyps[0]):
+                maps = enlarged(distances.float(), grid, side, blur)[:, 0]
                 scores = distances.topk(round(TOP * distances.shape[1]), dim=1).values.mean(dim=1)
-                lines.append(
-                    [
-                        name,
-                        str(size),
-                        how,
-                        *outlines(maps, masks, polyps),
-                        *(images or f"{roc_auc_score(labels[half], scores[half]):.3f}" for half in of_half),
-                    ]
-                )
+                of_images = [f"{roc_auc_score(labels[half], scores[half]):.3f}" for half in frames.halves]
+                if how == BOUND:
+                    of_images = ["-", "-"]
+                lines.append([name, str(size), how, *judged(maps, frames.masks, frames.polyps), *of_images])
     print(markdown(lines))
 
 
@@ -108,31 +92,12 @@ def compared(known: Tensor, new: Tensor, inside: Tensor, learnt_from: Tensor) ->
     yield "length", new.square().mean(dim=2).sqrt()
     direction = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
     direction.fit(new[learnt_from].flatten(0, 1).numpy(), inside[learnt_from].flatten().numpy())
-    yield "best direction", torch.from_numpy(direction.decision_function(new.flatten(0, 1).numpy())).view(new.shape[:2])
+    yield BOUND, torch.from_numpy(direction.decision_function(new.flatten(0, 1).numpy())).view(new.shape[:2])
 
 
 def masks_of_places(masks: Tensor, grid: tuple[int, int]) -> Tensor:
     """Which places lie by more than half within a mask: (images, H, W) -> (images, N)."""
     return functional.adaptive_avg_pool2d(masks[:, None].float(), grid).flatten(1) > 0.5
-
-
-def enlarged(distances: Tensor, grid: tuple[int, int], side: tuple[int, int], blur: MapBlur) -> Tensor:
-    """Distances of places (images, N) as blurred maps (images, H, W)."""
-    maps = functional.interpolate(
-        distances.float().unflatten(1, (1, *grid)), list(side), mode="bilinear", align_corners=False
-    )
-    return blur(maps)[:, 0]
-
-
-def outlines(maps: Tensor, masks: Tensor, polyps: list[Tensor]) -> list[str]:
-    """Pixel AUROC, that without the rim, and the IoU of both halves, in print."""
-    both, threshold = polyps[0] | polyps[1], best_threshold(maps[polyps[0]], masks[polyps[0]])
-    numbers = (
-        pixel_auroc(maps[both], masks[both]),
-        pixel_auroc(without_rim(maps[both]), without_rim(masks[both])),
-        *(mean_iou(maps[half], masks[half], threshold) for half in polyps),
-    )
-    return [f"{number:.3f}" for number in numbers]
 
 
 if __name__ == "__main__":

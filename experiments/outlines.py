@@ -14,7 +14,7 @@ of an IoU is the best one for all polyp frames of half A.
 import argparse
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,7 +36,24 @@ from experiments.trivial_maps import masks_of
 
 SHRINKAGE = 0.1
 BLUR = 1 / 16  # standard deviation, of the side of the frame
+NUMBERS = ["pixel AUROC", "without the rim", "IoU, half A", "IoU, half B"]
 BANK = 5_000  # places of normal frames that the nearest one is looked for in
+
+
+class Frames(NamedTuple):
+    """Normal training frames and all test frames in batches, and of the latter masks, labels and members of halves."""
+
+    normal: list[Tensor]
+    tested: list[Tensor]
+    masks: Tensor
+    labels: Tensor
+    halves: tuple[Tensor, Tensor]
+
+    @property
+    def polyps(self) -> tuple[Tensor, Tensor]:
+        """Which test frames are polyps of half A, and of half B."""
+        half_a, half_b = (half & (self.labels == 1) for half in self.halves)
+        return half_a, half_b
 
 
 class Places(NamedTuple):
@@ -50,31 +67,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     model, datamodule = load_job(parser.parse_args().folder)
-    network = model.model.network
+    network, frames = model.model.network, load_frames(model, datamodule)
     scorer = FeatureErrorScorer(shrinkage=SHRINKAGE, blur_sigma=BLUR * network.image_size[0])
     scorer.setup(network, model.model.mask_ratio)
-    dataset = datamodule.test_data
-    batches = [batches_of(model, data) for data in (normal_images(datamodule), dataset)]
-    normal, tested = (places(scorer, network, own) for own in batches)
-    images = torch.cat(batches[1])
-    masks = masks_of((dataset[index] for index in range(len(dataset))), network.image_size)
-    labels, *parts = halves(dataset.samples)
-    half_a, half_b = (torch.from_numpy(part & (labels == 1)) for part in parts)
+    normal, tested = (places(scorer, network, batches) for batches in (frames.normal, frames.tested))
+    images = torch.cat(frames.tested)
     found = {
         name: scorer.enlarge(network, values)[:, 0] for name, values in distances(normal, tested, scorer.grid).items()
     }
     found |= {"brightness": brightness_map(images)[:, 0], "nearness to the centre": centre_map(images)[:, 0]}
-    lines = [["map", "pixel AUROC", "without the rim", "IoU, half A", "IoU, half B"], ["---", *["---:"] * 4]]
-    polyps = half_a | half_b
-    for name, values in found.items():
-        threshold = best_threshold(values[half_a], masks[half_a])
-        numbers = (
-            pixel_auroc(values[polyps], masks[polyps]),
-            pixel_auroc(without_rim(values[polyps]), without_rim(masks[polyps])),
-            *(mean_iou(values[half], masks[half], threshold) for half in (half_a, half_b)),
-        )
-        lines.append([name, *(f"{number:.3f}" for number in numbers)])
+    lines = [["map", *NUMBERS], ["---", *["---:"] * len(NUMBERS)]]
+    lines += [[name, *judged(values, frames.masks, frames.polyps)] for name, values in found.items()]
     print(markdown(lines))
+
+
+def load_frames(model: Any, datamodule: Any) -> Frames:
+    """The frames of a finished job's data, as its model is given them."""
+    dataset = datamodule.test_data
+    normal, tested = (batches_of(model, data) for data in (normal_images(datamodule), dataset))
+    masks = masks_of((dataset[index] for index in range(len(dataset))), model.model.network.image_size)
+    labels, *parts = halves(dataset.samples)
+    half_a, half_b = map(torch.from_numpy, parts)
+    return Frames(normal, tested, masks, torch.from_numpy(labels), (half_a, half_b))
 
 
 @torch.no_grad()
@@ -111,13 +125,24 @@ def nearest(known: Tensor, new: Tensor) -> Tensor:
     """Distance of each place to the nearest of the known ones: (images, N, D) twice -> (images, N)."""
     places = NearestPlaces(BANK, known.shape[2])
     places.fit(known)
-    return torch.cat([places(images) for images in new.split(16)])
+    return torch.cat([places(images) for images in new.split(16)]) * known.shape[2] ** 0.5
 
 
 def means(values: Tensor, grid: tuple[int, int], padded: bool) -> Tensor:
     """Means over 3 x 3 places (images, N, D); what lies beyond the frame counts as 0 if ``padded``, else not at all."""
     maps = values.mT.unflatten(2, grid)
     return functional.avg_pool2d(maps, 3, stride=1, padding=1, count_include_pad=padded).flatten(2).mT
+
+
+def judged(values: Tensor, masks: Tensor, polyps: tuple[Tensor, Tensor]) -> list[str]:
+    """The numbers of maps (images, H, W), in print: see NUMBERS; ``polyps`` are frames of half A and of half B."""
+    both, threshold = polyps[0] | polyps[1], best_threshold(values[polyps[0]], masks[polyps[0]])
+    numbers = (
+        pixel_auroc(values[both], masks[both]),
+        pixel_auroc(without_rim(values[both]), without_rim(masks[both])),
+        *(mean_iou(values[half], masks[half], threshold) for half in polyps),
+    )
+    return [f"{number:.3f}" for number in numbers]
 
 
 def without_rim(values: Tensor) -> Tensor:

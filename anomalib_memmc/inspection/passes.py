@@ -83,7 +83,7 @@ def squared_errors(network: MaskedAutoencoder, images: Images, masks: Tensor) ->
 
 def _errors(network: MaskedAutoencoder, images: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
     """Mean squared error of each image (B,), under all masks."""
-    predicted = network.predict(images, visible, hidden)[..., : network.pixel_values]  # features may follow
+    predicted = network.pixel_part(network.predict(images, visible, hidden))
     target = network.patchify(network.standardise(images))[:, hidden]
     return (predicted - target).square().mean(dim=(1, 2, 3))
 

@@ -201,7 +201,7 @@ class MaskedAutoencoder(Configurable, nn.Module):
             Pixels (B, M, C, H, W) in about [0, 1], float32; undefined where visible.
         """
         hidden = _of_each_image(hidden, images)
-        return self.pixels(self.put_back(self.predict(images, visible, hidden)[..., : self.pixel_values], hidden))
+        return self.pixels(self.put_back(self.pixel_part(self.predict(images, visible, hidden)), hidden))
 
     def put_back(self, values: Tensor, hidden: Tensor) -> Tensor:
         """Put values of hidden patches in their places.
@@ -218,7 +218,11 @@ class MaskedAutoencoder(Configurable, nn.Module):
 
     def pixels(self, patches: Tensor) -> Tensor:
         """Predicted values of all patches (B, M, N, P + F) -> pixels (B, M, C, H, W) in about [0, 1], float32."""
-        return self.unpatchify(patches[..., : self.pixel_values].float()) * self.pixel_std + self.pixel_mean
+        return self.unpatchify(self.pixel_part(patches).float()) * self.pixel_std + self.pixel_mean
+
+    def pixel_part(self, patches: Tensor) -> Tensor:
+        """Predicted values (..., P + F) -> the standardised pixels (..., P)."""
+        return patches[..., : self.pixel_values]
 
     def feature_values(self, patches: Tensor) -> Tensor:
         """Predicted values (..., P + F) -> the standardised features (..., F)."""

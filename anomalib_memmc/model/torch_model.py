@@ -137,7 +137,7 @@ class MemMCMAEModel(nn.Module):
         visible, hidden = (index.to(images.device, non_blocking=True) for index in (visible, hidden))
         predicted = self.network.predict(images, visible[:, None], hidden[:, None])[:, 0]
         pixels = take_tokens(self.network.patchify(self.network.standardise(images)), hidden)
-        loss = functional.mse_loss(predicted[..., : self.network.pixel_values].float(), pixels.float())
+        loss = functional.mse_loss(self.network.pixel_part(predicted).float(), pixels.float())
         target = self.network.feature_target
         if target is None:
             return loss

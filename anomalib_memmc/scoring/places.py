@@ -107,9 +107,7 @@ class PlaceScorer(Scorer):
 
     def enlarge(self, network: MaskedAutoencoder, distances: Tensor) -> Tensor:
         """Distances of places (B, N) as a map (B, 1, H, W), enlarged bilinearly and blurred."""
-        picture = distances.unflatten(1, (1, *self.grid))
-        anomaly_map = functional.interpolate(picture, list(network.image_size), mode="bilinear", align_corners=False)
-        return self.blur(anomaly_map)
+        return enlarged(distances, self.grid, network.image_size, self.blur)
 
     def fit(self, network: MaskedAutoencoder, batches: Iterable[Tensor]) -> None:
         """Learn the features of normal places.
@@ -124,3 +122,9 @@ class PlaceScorer(Scorer):
         """The features that are compared with those of normal images, (B, N, D)."""
         features = self.features(network, images)
         return functional.instance_norm(features.mT, eps=_EPS).mT if self.instance_norm else features
+
+
+def enlarged(distances: Tensor, grid: tuple[int, int], image_size: tuple[int, int], blur: MapBlur) -> Tensor:
+    """Distances of places (B, N), row by row, as a map (B, 1, H, W), enlarged bilinearly and blurred."""
+    picture = distances.unflatten(1, (1, *grid))
+    return blur(functional.interpolate(picture, list(image_size), mode="bilinear", align_corners=False))

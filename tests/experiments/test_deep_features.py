@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from anomalib_memmc.scoring.blur import MapBlur
-from experiments.deep_features import compared, enlarged, masks_of_places, outlines
+from anomalib_memmc.scoring.places import enlarged
+from experiments.deep_features import compared, masks_of_places
+from experiments.outlines import judged
 
 GRID = (6, 6)
 
@@ -49,8 +51,8 @@ def test_numbers_of_a_map_that_is_the_mask():
     masks = torch.zeros(4, 48, 48, dtype=torch.bool)
     masks[:, 16:32, 16:32] = True
     places = masks_of_places(masks, GRID).float()
-    maps = enlarged(places, GRID, (48, 48), MapBlur(0, (48, 48)))
-    halves = [torch.arange(4) < 2, torch.arange(4) >= 2]
-    pixel_auroc, _, of_a, of_b = map(float, outlines(maps, masks, halves))
+    maps = enlarged(places, GRID, (48, 48), MapBlur(0, (48, 48)))[:, 0]
+    halves = (torch.arange(4) < 2, torch.arange(4) >= 2)
+    pixel_auroc, _, of_a, of_b = map(float, judged(maps, masks, halves))
     assert pixel_auroc > 0.99
     assert of_a == of_b > 0.85

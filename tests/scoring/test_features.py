@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from helpers.scorers import survives_state_and_export
 
-from anomalib_memmc.configurable import build as build_component
 from anomalib_memmc.model import lite0
-from anomalib_memmc.scoring import FeatureScorer, Scorer
+from anomalib_memmc.scoring import FeatureScorer
 
 
 def random_features(**arguments):
@@ -48,15 +48,8 @@ def test_grey_models(build):
     assert torch.isfinite(model.score(images).pred_score).all()
 
 
-@torch.no_grad()
 def test_state_and_export(build, normals):
-    model = build(scorer=random_features())
-    model.scorer.fit(model.network, [normals])
-    other = build(seed=5, scorer=build_component(model.scorer.config(), Scorer))
-    other.load_state_dict(model.state_dict())
-    torch.testing.assert_close(other.score(normals).pred_score, model.score(normals).pred_score)
-    program = torch.export.export(model, (normals,)).module()
-    torch.testing.assert_close(program(normals).pred_score, model(normals).pred_score, atol=1e-4, rtol=1e-4)
+    survives_state_and_export(build, random_features(), normals, normals)
 
 
 def test_nothing_is_loaded_before_the_first_fit_and_offline_says_so(build, normals, monkeypatch):

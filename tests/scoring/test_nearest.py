@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from helpers.scorers import survives_state_and_export
 
-from anomalib_memmc.configurable import build as build_component
-from anomalib_memmc.scoring import FeatureScorer, Scorer, TokenScorer
+from anomalib_memmc.scoring import FeatureScorer, TokenScorer
 from anomalib_memmc.scoring.nearest import NearestPlaces
 
 
@@ -67,14 +67,7 @@ def test_a_place_that_is_normal_elsewhere_is_normal_here(build, generator):
     assert ratios[None] > 10 * ratios[200]
 
 
-@torch.no_grad()
 def test_state_and_export(build, generator):
     normals = torch.rand(12, 3, 32, 48, generator=generator)
     images = torch.rand(5, 3, 32, 48, generator=generator)
-    model = build(scorer=TokenScorer(bank=30))
-    model.scorer.fit(model.network, [normals])
-    other = build(seed=5, scorer=build_component(model.scorer.config(), Scorer))
-    other.load_state_dict(model.state_dict())
-    torch.testing.assert_close(other.score(images).pred_score, model.score(images).pred_score)
-    program = torch.export.export(model, (normals,)).module()
-    torch.testing.assert_close(program(normals).pred_score, model(normals).pred_score, atol=1e-4, rtol=1e-4)
+    survives_state_and_export(build, TokenScorer(bank=30), normals, images)
