@@ -88,7 +88,7 @@ def load_frames(model: Any, datamodule: Any) -> Frames:
     masks = masks_of((dataset[index] for index in range(len(dataset))), model.model.network.image_size)
     labels, *parts = halves(dataset.samples)
     half_a, half_b = map(torch.from_numpy, parts)
-    return Frames(normal, tested, masks, torch.from_numpy(labels), (half_a, half_b))
+    return Frames(normal, tested, masks, torch.tensor(labels), (half_a, half_b))
 
 
 @torch.no_grad()
