@@ -10,6 +10,7 @@ _AT_IMPORT = (  # anomalib importing parts of timm and of itself
 )
 _AT_WORK = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning calling PyTorch
+    r"Found \d+ module\(s\) in eval mode at the start of training",  # a frozen network belongs there
     r"The ``compute`` method of metric (Pixel\w+|F1Score|\w*IoU) was called before",  # there are no masks to compare
 )
 

@@ -11,6 +11,7 @@ _SPEAKERS = ("anomalib", "anomalib_memmc", *_LIGHTNING)
 _UNWANTED = (
     "try installing [litlogger]",  # an advertisement
     "callbacks returned in `LightningModule.configure_callbacks` will override",  # by those of the training, the same
+    "Conflicting resize shapes found between augmentations",  # such as those of a preset, which crop after it
 )
 
 

@@ -1,5 +1,6 @@
 """Features of a frozen pretrained network, on a grid of places (not in the paper)."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -13,6 +14,8 @@ from torch.nn import functional
 from anomalib_memmc.arguments import require_number
 from anomalib_memmc.extras import install
 from anomalib_memmc.model import lite0
+
+_PIXELS_AT_ONCE = 2**18  # of a batch, on a CPU: the first layers' values of more do not stay in the cache
 
 
 class FrozenFeatures(nn.Module):
@@ -89,6 +92,13 @@ class FrozenFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features of every place: images (B, 1 or 3, H, W) in [0, 1] -> (B, D, rows, columns), float32."""
+        as_one = images.device.type != "cpu" or torch.compiler.is_compiling() or torch.compiler.is_exporting()
+        if as_one:
+            return self._joined(images)
+        return torch.cat([self._joined(part) for part in images.split(max(1, _PIXELS_AT_ONCE // math.prod(self.size)))])
+
+    def _joined(self, images: Tensor) -> Tensor:
+        """The layers on one grid, of as many images as are given at once."""
         colour = (_resized(images, self.size).expand(-1, 3, -1, -1) - self.pixel_mean) / self.pixel_std
         colour = colour.to(
             next(self.extractor.parameters()).dtype, memory_format=torch.channels_last

@@ -14,6 +14,7 @@ from pathlib import Path
 from experiments.performance.inference import inference
 from experiments.performance.loader import loader
 from experiments.performance.memory import memory
+from experiments.performance.parts import parts
 from experiments.performance.picture import draw
 from experiments.performance.presets import presets
 from experiments.performance.sweep import sweep
@@ -21,7 +22,7 @@ from experiments.performance.table import Table
 from experiments.performance.training import RECOMPUTE, training
 
 PAPER_IMAGES_PER_SECOND = 2000 * 13_794 / (22 * 3600)  # 2000 epochs of Covid-X in 22 hours on one RTX 3090
-SECTIONS = ("inference", "training", "sweep", "memory", "loader")
+SECTIONS = ("inference", "parts", "training", "sweep", "memory", "loader")
 
 
 def main() -> None:
@@ -41,6 +42,8 @@ def main() -> None:
         if "inference" in options.section:
             table, of_floor[preset.name] = inference(preset, rounds)
             report(table)
+        if "parts" in options.section:
+            report(parts(preset, rounds))
         if "training" in options.section:
             table, consumed[f"{preset.name} preset here"] = training(
                 preset, options.batch, max(1, rounds - 1), options.recompute

@@ -2,7 +2,8 @@
 
 import statistics
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -95,7 +96,15 @@ def without_gradients(call: Call) -> Call:
 
 
 def multiply_adds(call: Call) -> int:
-    """Multiply-adds of all products.
+    """Multiply-adds of all products."""
+    with counting() as counter:
+        call()
+    return counter.get_total_flops() // 2
+
+
+@contextmanager
+def counting() -> Iterator[FlopCounterMode]:
+    """Count what products take, two for a multiply-add.
 
     Attention is counted as two explicit products, as the counter knows no fused one on a CPU; nor in-place products.
     """
@@ -105,5 +114,4 @@ def multiply_adds(call: Call) -> int:
 
     counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.baddbmm_: in_place})
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-        call()
-    return counter.get_total_flops() // 2
+        yield counter

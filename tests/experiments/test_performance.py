@@ -5,9 +5,10 @@ import torch
 
 from experiments.performance.device import attention_kernel
 from experiments.performance.floor import Floor
+from experiments.performance.parts import advances, parts
 from experiments.performance.presets import PLAIN, Preset
 from experiments.performance.sweep import sweep
-from experiments.performance.timing import Times, take_turns
+from experiments.performance.timing import Times, counting, multiply_adds, take_turns
 from experiments.performance.training import RECOMPUTE, training
 
 TINY = Preset(
@@ -55,6 +56,27 @@ def test_the_floor_takes_the_best_time_of_each_size():
     assert floor.sizes[3 * visible * levels, wide, 2 * narrow] == 2  # keys and values, in each block
     for call in floor.calls.values():
         call()
+
+
+def test_parts_of_scoring_are_all_of_it_and_count_their_own_products():
+    model, images = TINY.model(TINY.scorer()), TINY.batch(2)
+    score = lambda: model.score(images)  # noqa: E731
+    with counting() as counter:
+        counted = advances(model, score, counter.get_total_flops)
+    assert sum(counted.values()) == 2 * multiply_adds(score)
+    views, tokens, inner, narrow, blocks = 4, 17, 64, 16, 2
+    last = 12  # hidden patches: the last block computes no others
+    assert counted["decoder: MLP"] == 2 * 2 * views * inner * narrow * (tokens * (blocks - 1) + last)
+    assert counted["layer norms"] == 0
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_the_table_of_parts_adds_up():
+    table = parts(TINY, rounds=1)
+    for column in (1, 2):
+        shares = [float(row[column].rstrip("%")) for row in table.rows if row[column] != "-"]
+        assert sum(shares) == pytest.approx(100, abs=len(table.rows) / 2)
+    assert {"error map", "attention to the levels, with gates", "encoder: MLP"} < {row[0] for row in table.rows}
 
 
 @pytest.fixture

@@ -35,6 +35,22 @@ def test_the_network_is_given_the_images_at_that_size(images, scale):
     torch.testing.assert_close(features(images), plain(resized))
 
 
+@torch.no_grad()
+def test_a_batch_of_large_images_goes_through_the_network_in_parts(monkeypatch, images):
+    features, batches = frozen((32, 48), scale=2), []
+    features.extractor.register_forward_pre_hook(lambda _, given: batches.append(len(given[0])))
+    batch = torch.cat([images, images.flip(-1), images[:1]])
+    one_by_one = torch.cat([features(image[None]) for image in batch])
+    monkeypatch.setattr("anomalib_memmc.model.features._PIXELS_AT_ONCE", 2 * 64 * 96)
+    batches.clear()
+    torch.testing.assert_close(features(batch), one_by_one)
+    assert batches == [2, 2, 1]
+    monkeypatch.setattr("anomalib_memmc.model.features._PIXELS_AT_ONCE", 1)
+    batches.clear()
+    torch.testing.assert_close(features(batch), one_by_one)
+    assert batches == [1] * 5
+
+
 def test_a_scale_of_nothing_is_refused():
     for scale in (0, -1, float("nan")):
         with pytest.raises(ValueError, match="scale must be"):
