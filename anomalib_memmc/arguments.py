@@ -42,6 +42,24 @@ def require_number(name: str, value: Any, least: float = 0.0) -> None:
         raise ValueError(msg)
 
 
+def require_positive(name: str, value: Any, most: float = math.inf) -> None:
+    """Refuse what is no finite number above 0, and up to ``most``.
+
+    Args:
+        name: Name of the argument.
+        value: What was given.
+        most: The largest value allowed; infinity for no limit.
+
+    Raises:
+        ValueError: If the value is no number (``true`` is none), is NaN or infinite, or out of the range.
+    """
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or not 0 < value <= most:
+        limits = "above 0" if most == math.inf else f"above 0 and at most {most:g}"
+        msg = f"{name} must be a finite number {limits}, got {value!r}."
+        raise ValueError(msg)
+
+
 def require_choice(name: str, value: Any, choices: Collection[Any]) -> None:
     """Refuse what is not among the choices.
 

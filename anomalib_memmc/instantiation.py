@@ -26,6 +26,7 @@ def constructor_errors(parser: ArgumentParser) -> Iterator[None]:
 
     def instantiate(class_type: type, *args: Any, **kwargs: Any) -> Any:
         try:
+            _require_concrete(class_type)
             _require_no_null(class_type, kwargs)
             return class_type(*args, **kwargs)
         except Exception as error:
@@ -39,6 +40,14 @@ def constructor_errors(parser: ArgumentParser) -> Iterator[None]:
         if errors and errors[-1] is not error:
             raise errors[-1] from None
         raise
+
+
+def _require_concrete(class_type: type) -> None:
+    """Refuse a base class, which is there to be inherited from."""
+    if inspect.isabstract(class_type):
+        missing = ", ".join(sorted(getattr(class_type, "__abstractmethods__", ())))
+        msg = f"{class_type.__name__} is a base class without {missing}: give one of its subclasses as class_path."
+        raise ValueError(msg)
 
 
 def _require_no_null(class_type: type, arguments: Mapping[str, Any]) -> None:

@@ -111,6 +111,10 @@ def test_seed_is_set_before_the_model_is_built(config, monkeypatch, arguments, s
         (["--model.init_args.encoder_heads", "3"], "heads"),
         (["--model.init_args.lr", "null"], "lr of MemMCMAE must not be null"),
         (["--data.init_args.num_train", "null"], "num_train of Phantom must not be null"),
+        (
+            ["--model.init_args.scorer", "anomalib_memmc.scoring.PlaceScorer"],
+            "PlaceScorer is a base class without features",
+        ),
         (["--data.init_args.train_batch_size", "0"], "train_batch_size must be a whole number of at least 1"),
         (["--trainer.devices", "0"], "Trainer(devices='0')"),
         pytest.param(

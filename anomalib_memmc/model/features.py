@@ -11,7 +11,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torch.nn import functional
 
-from anomalib_memmc.arguments import require_number
+from anomalib_memmc.arguments import require_positive
 from anomalib_memmc.extras import install
 from anomalib_memmc.model import lite0
 
@@ -55,10 +55,8 @@ class FrozenFeatures(nn.Module):
         scale: float = 1.0,
     ) -> None:
         super().__init__()
-        require_number("scale", scale)
-        if scale == 0:
-            msg = "scale must be greater than 0, got 0."
-            raise ValueError(msg)
+        require_positive("scale", scale)
+        _require_layers(backbone, layers)
         if in_channels not in (1, 3):
             msg = (
                 f"The pretrained features of {backbone} are of colour images, or of grey ones as colour: they need "
@@ -73,10 +71,6 @@ class FrozenFeatures(nn.Module):
         self.extractor.to(memory_format=torch.channels_last)
         with torch.no_grad():
             found = self.extractor.eval()(torch.zeros(1, 3, *self.size))
-        if missing := [layer for layer in self.layers if layer not in found]:
-            known = cast(Any, timm.create_model(backbone, features_only=True)).feature_info.module_name()
-            msg = f"{backbone} has no layer {', '.join(missing)}; its layers are {', '.join(known)}."
-            raise ValueError(msg)
         shapes = [found[layer].shape for layer in self.layers]
         self.grid = grid or (max(shape[2] for shape in shapes), max(shape[3] for shape in shapes))
         self.width = sum(shape[1] for shape in shapes)
@@ -133,6 +127,29 @@ class FrozenFeatures(nn.Module):
         inner = self.extractor.feature_extractor
         weights = lite0.load_weights()
         inner.load_state_dict({name: weights[name] for name in inner.state_dict()})
+
+
+def _require_layers(backbone: str, layers: Sequence[str]) -> None:
+    """Refuse a network that timm has not, and layers that it has not, none, or one twice.
+
+    Raises:
+        ValueError: If they are refused.
+    """
+    of_any_block = "vit" in backbone.lower()  # anomalib's extractor takes the features of any block of a ViT
+    try:
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            network = cast(Any, timm.create_model(backbone, features_only=not of_any_block))
+    except RuntimeError as error:  # timm's word for an unknown name
+        msg = f"backbone must be a model of timm with features, got {backbone!r}: {error}."
+        raise ValueError(msg) from error
+    blocks = [f"blocks.{index}" for index in range(len(network.blocks))] if of_any_block else []
+    known = blocks or network.feature_info.module_name()
+    if missing := [layer for layer in layers if layer not in known]:
+        msg = f"{backbone} has no layer {', '.join(missing)}; its layers are {', '.join(known)}."
+        raise ValueError(msg)
+    if not layers or len(set(layers)) < len(layers):
+        msg = f"layers must be some of {', '.join(known)}, each once, got {list(layers)}."
+        raise ValueError(msg)
 
 
 def _resized(layer: Tensor, grid: tuple[int, int]) -> Tensor:

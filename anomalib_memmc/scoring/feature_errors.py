@@ -10,7 +10,7 @@ from anomalib_memmc.scoring.places import PlaceScorer
 
 
 class FeatureErrorScorer(PlaceScorer):
-    """Mahalanobis distance of the errors of predicted features, place by place.
+    """Distance of the errors of predicted features from those of normal images, place by place.
 
     For a network with a :class:`~anomalib_memmc.model.feature_target.FeatureTarget`. Every patch is hidden by some of
     the fixed masks; the mean of what is predicted for its features then, taken from the features that the whole image

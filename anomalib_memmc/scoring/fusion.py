@@ -1,5 +1,6 @@
 """Several scores as one (not in the paper)."""
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
@@ -97,10 +98,11 @@ def _shares(name: str, weights: list[float], count: int) -> list[float]:
     """Weights that sum to 1.
 
     Raises:
-        ValueError: If they are not one for each scorer, one is negative, or all are 0.
+        ValueError: If they are not one for each scorer, one is negative, infinite or NaN, or all are 0.
     """
-    if len(weights) != count or min(weights) < 0 or sum(weights) == 0:
-        msg = f"{name} must be one number >= 0 for each of {count} scorers and not all 0, got {weights}."
+    fits = len(weights) == count and all(0 <= weight < math.inf for weight in weights)  # NaN is neither
+    if not fits or sum(weights) == 0:
+        msg = f"{name} must be one finite number >= 0 for each of {count} scorers and not all 0, got {weights}."
         raise ValueError(msg)
     return [weight / sum(weights) for weight in weights]
 

@@ -5,11 +5,21 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from anomalib_memmc.arguments import require_number
+from anomalib_memmc.arguments import require_choice, require_positive
 
 Covariance = Literal["place", "shared"]
 
 _LEAST_SPREAD = 0.1  # of a feature to the root mean square of all at its place
+
+
+def require_gaussian(shrinkage: float, covariance: Covariance) -> None:
+    """Refuse arguments of Gaussians.
+
+    Raises:
+        ValueError: If one is out of its range.
+    """
+    require_positive("shrinkage", shrinkage, most=1)
+    require_choice("covariance", covariance, get_args(Covariance))
 
 
 class PlaceGaussians(nn.Module):
@@ -35,13 +45,7 @@ class PlaceGaussians(nn.Module):
 
     def __init__(self, places: int, width: int, shrinkage: float, covariance: Covariance = "place") -> None:
         super().__init__()
-        require_number("shrinkage", shrinkage)
-        if not 0 < shrinkage <= 1:
-            msg = f"shrinkage must lie in (0, 1], got {shrinkage}."
-            raise ValueError(msg)
-        if covariance not in get_args(Covariance):
-            msg = f"covariance must be one of {', '.join(get_args(Covariance))}, got {covariance!r}."
-            raise ValueError(msg)
+        require_gaussian(shrinkage, covariance)
         self.shrinkage = shrinkage
         self.covariance = covariance
         self.register_buffer("mean", torch.zeros(places, width))

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from anomalib_memmc.arguments import require_count, require_number
+from anomalib_memmc.arguments import require_count, require_positive
 from anomalib_memmc.gathering import gather
 from anomalib_memmc.model.network import MaskedAutoencoder
 from anomalib_memmc.scoring.base import Scorer, Scores
 from anomalib_memmc.scoring.blur import MapBlur
-from anomalib_memmc.scoring.gaussian import Covariance, PlaceGaussians
+from anomalib_memmc.scoring.gaussian import Covariance, PlaceGaussians, require_gaussian
 from anomalib_memmc.scoring.nearest import NearestPlaces
 
 _EPS = 1e-8  # added to the variances of features within an image
@@ -54,10 +54,8 @@ class PlaceScorer(Scorer):
         super().__init__()
         if bank is not None:
             require_count("bank", bank)
-        require_number("top", top)
-        if not 0 < top <= 1:
-            msg = f"top must lie in (0, 1], got {top}."
-            raise ValueError(msg)
+        require_gaussian(shrinkage, covariance)
+        require_positive("top", top, most=1)
         self.shrinkage = shrinkage
         self.covariance: Covariance = covariance
         self.bank = bank

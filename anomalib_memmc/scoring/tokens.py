@@ -10,7 +10,7 @@ from anomalib_memmc.scoring.places import PlaceScorer
 
 
 class TokenScorer(PlaceScorer):
-    """Mahalanobis distance of every patch's tokens from those of normal images at that place.
+    """Distance of every patch's tokens from those of normal images at that place.
 
     Each patch is seen in the passes in which it is visible: disjoint sets of visible patches in turn show every patch
     once a round. Its tokens at the chosen levels are compared with the normal images' at that place, as PaDiM does with
@@ -39,8 +39,9 @@ class TokenScorer(PlaceScorer):
     def setup(self, network: MaskedAutoencoder, mask_ratio: float) -> None:
         """Draw the masks and make room for what is learnt of every place."""
         depth = len(network.encoder.blocks)
-        if not self.levels or any(type(level) is not int or not 1 <= level <= depth for level in self.levels):
-            msg = f"levels of TokenScorer must be some of 1 to encoder_depth={depth}, got {self.levels}."
+        known = self.levels and all(type(level) is int and 1 <= level <= depth for level in self.levels)
+        if not known or len(set(self.levels)) < len(self.levels):
+            msg = f"levels of TokenScorer must be some of 1 to encoder_depth={depth}, each once, got {self.levels}."
             raise ValueError(msg)
         masks = seeded_masks(self.num_masks, network.num_patches, mask_ratio, "complementary", self.mask_seed)
         if masks.all(dim=0).any():

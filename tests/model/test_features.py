@@ -57,6 +57,19 @@ def test_a_scale_of_nothing_is_refused():
             frozen((32, 48), scale=scale)
 
 
+@pytest.mark.parametrize("layers", [[], ["nope"], ["nope", "blocks.2"], ["blocks.2", "blocks.2"], ["blocks.3"]])
+def test_layers_that_the_network_has_not_are_refused_with_those_that_it_has(layers):
+    with pytest.raises(ValueError, match=r"(no layer|layers must be).* blocks\.0, blocks\.1, blocks\.2, blocks\.4"):
+        FrozenFeatures("tf_efficientnet_lite0", layers, (32, 48), pre_trained=False)
+
+
+def test_a_network_that_timm_has_not_is_refused_and_any_block_of_a_vit_is_taken():
+    with pytest.raises(ValueError, match=r"backbone must be a model of timm .*'nonet'"):
+        FrozenFeatures("nonet", LAYERS, (32, 48), pre_trained=False)
+    tiny = FrozenFeatures("vit_tiny_patch16_224", ["blocks.2"], (32, 48), pre_trained=False)
+    assert (tiny.grid, tiny.width) == ((2, 3), 192)
+
+
 def test_a_target_of_another_scale_has_the_same_places(images):
     """The places of a patch are its cells, at whatever size the network is given the image."""
     for scale in (1.0, 2.0):

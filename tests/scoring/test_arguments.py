@@ -101,6 +101,7 @@ def test_copies_know_their_arguments(duplicate):
         ({"class_path": "anomalib_memmc.scoring.MSSSIMMap"}, "is not a Scorer"),
         ({"class_path": "anomalib_memmc.scoring.gather"}, "is not a Scorer"),
         ({"class_path": "anomalib_memmc.scoring.ReconstructionScorer", "init_args": {"masks": 3}}, "masks"),
+        ({"class_path": "anomalib_memmc.scoring.PlaceScorer"}, "abstract"),
     ],
 )
 def test_a_configuration_that_cannot_be_built_says_why(config, message):

@@ -64,6 +64,9 @@ def test_an_unusual_patch_shows_where_it_is(build, normals):
     ("arguments", "message"),
     [
         ({"levels": [4]}, "levels"),
+        ({"levels": [2, 2]}, "each once"),
+        ({"bank": 5, "shrinkage": 0}, "shrinkage must be a finite number above 0 and at most 1"),
+        ({"bank": 5, "covariance": "none"}, "covariance must be one of"),
         ({"top": 0.0}, "top"),
         ({"shrinkage": 0.0}, "shrinkage"),
         ({"num_masks": 3}, "never visible"),
@@ -138,7 +141,10 @@ def test_fused_scorers_travel_in_checkpoints_and_exports(build, images, normals)
     torch.testing.assert_close(program(images).pred_score, model(images).pred_score, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("weights", "count"), [([1.0], 2), ([0.0, 0.0], 2), ([-1.0, 2.0], 2), ([], 0)])
+@pytest.mark.parametrize(
+    ("weights", "count"),
+    [([1.0], 2), ([0.0, 0.0], 2), ([-1.0, 2.0], 2), ([float("nan"), 1.0], 2), ([float("inf"), 1.0], 2), ([], 0)],
+)
 def test_bad_fusions(weights, count):
     with pytest.raises(ValueError, match=r"scorer|weights"):
         FusedScorer([ReconstructionScorer() for _ in range(count)], weights)

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from pandas import DataFrame
 
+from anomalib_memmc.arguments import require_count
 from anomalib_memmc.data.base import MedicalDataModule, make_samples
 from anomalib_memmc.data.base.grouping import draw_groups
 from anomalib_memmc.data.hyperkvasir.duplicates import CENTRE, near_duplicate_groups
@@ -140,6 +141,9 @@ class HyperKvasir(MedicalDataModule):
             DatasetError: If there are not so many.
         """
         train, test = self.num_train_normal, self.num_test_normal
+        for name, asked in (("num_train_normal", train), ("num_test_normal", test)):
+            if asked is not None:
+                require_count(name, asked)
         if train is None and test is None:
             test = round(found * PAPER_TEST / (PAPER_TRAIN + PAPER_TEST))
         train = found - (test or 0) if train is None else train

@@ -131,6 +131,13 @@ def test_a_split_that_cannot_be_filled_says_what_to_change(hyperkvasir_root: Pat
         make(hyperkvasir_root, num_train_normal=1600, num_test_normal=500)
 
 
+@pytest.mark.parametrize("name", ["num_train_normal", "num_test_normal"])
+def test_a_split_of_no_frames_is_no_lack_of_data(hyperkvasir_root: Path, name: str) -> None:
+    for count in (0, -1):
+        with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1, got {count}"):
+            make(hyperkvasir_root, **{name: count})
+
+
 @pytest.mark.parametrize("name", ["labeled-images", "segmented-images"])
 def test_a_missing_archive_is_told_with_its_source(hyperkvasir_root: Path, name: str) -> None:
     shutil.rmtree(hyperkvasir_root / name)
