@@ -122,6 +122,8 @@ def shift_test(model: MemMCMAE, dataset: Any) -> pd.DataFrame:
         scores = torch.cat(list(scores_under(model, dataset, change))).numpy()
         alarms = scores[labels == 0] > threshold
         rows.append((name, roc_auc_score(labels, scores), alarms.mean()))
+        done = f"{len(rows)} of {len(CHANGES)} changes"
+        logger.info("%s, %s: image AUROC %.3f, false alarms %.1f %%", done, name, rows[-1][1], 100 * rows[-1][2])
         promised = false_alarms(int(alarms.sum()), len(alarms), getattr(model.post_processor, "promise", None))
         if promised is not None and promised.beyond_chance:
             logger.warning("Change %r. %s", name, promised)

@@ -44,7 +44,7 @@ def describe(
         "anomalous": f"above {_written(image)} the image is called anomalous",
         "pixel": _written(pixel),
     }
-    promise = getattr(post_processor, "promise", None)
+    promise, scale = (getattr(post_processor, name, None) for name in ("promise", "scale"))
     return {
         "model": type(model).__name__,
         "format": kind,
@@ -65,6 +65,7 @@ def describe(
         },
         "threshold": {
             "score": _number(getattr(post_processor, "image_threshold", None)),
+            "scale": _number(scale("image")) if normalises and scale else None,
             "pred_score": image,
             "anomaly_map": pixel,
             "promised_false_alarm_rate": _number(None if promise is None else promise[0]),

@@ -95,7 +95,7 @@ The model resizes images to {height} x {width} itself ({given["resizing"]}).
 {outputs}
 
 The score before normalisation is above {_known(threshold["score"])} for an anomalous image. \
-{_promise(threshold)}
+{_promise(threshold)}{_normalised(threshold)}
 {_int8(metadata)}
 ## Made with
 
@@ -103,6 +103,15 @@ The score before normalisation is above {_known(threshold["score"])} for an anom
 
 {files}
 """
+
+
+def _normalised(threshold: dict[str, Any]) -> str:
+    if threshold["score"] is None or threshold["scale"] is None:
+        return ""
+    return (
+        f"\n\n`pred_score` is 0.5 + 0.5 z / (1 + |z|), z = (score - {threshold['score']:.6g}) / "
+        f"{threshold['scale']:.6g}. `predict` writes the score before normalisation."
+    )
 
 
 def _int8(metadata: dict[str, Any]) -> str:

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
+from anomalib_memmc.arguments import require_positive
+
 RESAMPLES = 500
 BLOCK = 4_000_000
 """Pairs held in memory at once."""
@@ -196,11 +198,10 @@ def _seeds(name: str, values: ArrayLike, is_anomalous: NDArray[np.bool_]) -> Arr
 
 def _ranks(nuisance: ArrayLike | None, is_anomalous: NDArray[np.bool_], caliper: float) -> tuple[Array, float] | None:
     """Ranks in the nuisance, and the difference below which two images are alike."""
-    if not caliper > 0:
-        msg = f"caliper must be above 0, got {caliper}."
-        raise ValueError(msg)
+    require_positive("caliper", caliper)
     if nuisance is None:
         return None
     (values,) = _seeds("nuisance", np.ravel(nuisance), is_anomalous)
     # Ranks are multiples of a half, so that rounding only undoes 0.05 * 140 = 7.000000000000001.
-    return rankdata(values), round(caliper * len(values), 6)
+    difference = caliper * len(values)
+    return rankdata(values), round(difference, 6) or difference

@@ -282,9 +282,21 @@ class NormalQuantilePostProcessor(PostProcessor):
         Returns:
             A scalar; NaN before the first validation.
         """
-        learnt, low, high = (getattr(self, f"{part}_{name}") for name in ("threshold", "min", "max"))
+        learnt = getattr(self, f"{part}_threshold")
         signed = 1 - 2 * torch.as_tensor(getattr(self, f"{part}_sensitivity"), device=learnt.device)
-        return learnt + scale_of(low, high, learnt) * signed / (1 - signed.abs())
+        return learnt + self.scale(part) * signed / (1 - signed.abs())
+
+    def scale(self, part: Literal["image", "pixel"]) -> Tensor:
+        """What scores or maps are divided by when they are normalised, see :func:`normalize`.
+
+        Args:
+            part: Whether of images or of pixels.
+
+        Returns:
+            A scalar, positive; NaN before the first validation.
+        """
+        learnt, low, high = (getattr(self, f"{part}_{name}") for name in ("threshold", "min", "max"))
+        return scale_of(low, high, learnt)
 
     def _conformal(self, normals: Tensor, rows: Tensor) -> ConformalThreshold:
         """The threshold of the normal images."""

@@ -215,9 +215,9 @@ def _legend(rows: list[ReconstructionRow], marked: bool) -> str:
 
 
 def _row_label(row: ReconstructionRow) -> str:
-    """Kind and score."""
+    """Kind, and the score as the table of predictions has it: normalised, where thresholds were learnt."""
     kind = {True: "anomalous", False: "normal", None: "no label"}[row.anomalous]
-    return kind if row.score is None else f"{kind}\nscore {row.score:.3f}"
+    return kind if row.score is None else f"{kind}\npred_score {row.score:.3f}"
 
 
 def _black(axes: Axes, text: str, image: Tensor) -> None:

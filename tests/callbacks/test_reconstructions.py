@@ -130,7 +130,11 @@ def test_picture_has_a_row_an_image_and_five_columns():
     titles = [axis.get_title().splitlines()[0] for axis in axes[:5]]
     assert titles == ["input", "masked input", "reconstruction", "anomaly map", "ground truth"]
     assert len(figure.axes) == 16  # and the colour bar
-    assert [axes[5 * i].get_ylabel() for i in range(3)] == ["anomalous\nscore 0.700", "normal\nscore 0.200", "no label"]
+    assert [axes[5 * i].get_ylabel() for i in range(3)] == [
+        "anomalous\npred_score 0.700",
+        "normal\npred_score 0.200",
+        "no label",
+    ]
     assert {axes[i].images[0].get_clim() for i in (3, 8)} == {axes[3].images[0].get_clim()}
     assert [axes[i].texts[0].get_text() for i in (9, 13, 14)] == ["nothing marked", "no anomaly map", "no annotation"]
     assert "ground truth" in figure.texts[1].get_text()

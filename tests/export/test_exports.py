@@ -16,6 +16,7 @@ from helpers.models import TINY_MEMMC
 from anomalib_memmc import MemMCMAE
 from anomalib_memmc.export import module
 from anomalib_memmc.export.metadata import weights_digest
+from anomalib_memmc.model.normalization import normalize
 
 KINDS = {"torch": ["model.pt"], "onnx": ["model.onnx", "model.onnx.data"], "openvino": ["model.xml", "model.bin"]}
 NAMES = ("pred_score", "pred_label", "anomaly_map", "pred_mask")
@@ -92,6 +93,11 @@ def test_metadata_describes_the_export(kind, root, grey):
     assert metadata["input"]["size"] == "any"
     assert metadata["threshold"]["score"] == model.post_processor.image_threshold.item()
     assert metadata["threshold"]["pred_score"] == 0.5
+    score = torch.tensor([0.9, 0.1, 0.4])
+    z = (score - metadata["threshold"]["score"]) / metadata["threshold"]["scale"]
+    post_processor = model.post_processor
+    ends = (post_processor.image_min, post_processor.image_max, post_processor.image_threshold)
+    torch.testing.assert_close(0.5 + 0.5 * z / (1 + z.abs()), normalize(score, *ends))
     assert metadata["threshold"]["normal_images"] == 4
     assert metadata["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert metadata["weights_sha256"] == weights_digest(MemMCMAE.load_from_checkpoint(checkpoint, weights_only=True))
@@ -105,6 +111,7 @@ def test_the_readme_has_the_numbers(root):
     folder = root / "results/weights/onnx"
     text, metadata = (folder / "README.md").read_text(), json.loads((folder / "metadata.json").read_text())
     assert f"above {metadata['threshold']['score']:.6g} for an anomalous image" in text
+    assert f"z = (score - {metadata['threshold']['score']:.6g}) / {metadata['threshold']['scale']:.6g}" in text
     assert "1 or 3 channels (grey, or RGB to be averaged), images of any size" in text
     assert metadata["weights_sha256"] in text
     assert not re.search(r"\b(None|nan|null)\b", text)

@@ -58,6 +58,10 @@ def test_a_score_that_is_the_nuisance_falls_to_chance():
     assert kept.value - 2 * kept.standard_error > 0.6
 
 
+def test_equal_values_are_alike_however_small_the_caliper():
+    assert matched_auroc([1, 2], [0, 1], [1, 1], caliper=1e-9).pairs == 1
+
+
 def test_the_caliper_is_below_not_at_its_share_of_the_images():
     labels, nuisance = np.repeat([0, 1], [100, 40]), np.arange(140)  # 0.05 * 140 is above 7 in floating point
     result = matched_auroc(nuisance, labels, nuisance)
@@ -129,6 +133,7 @@ def test_tensors_and_booleans_are_taken():
         ({"labels": [0, 1, 2, 1]}, "0 .normal. or 1 .anomalous., got"),
         ({"labels": [[0, 1, 0, 1]]}, "shape"),
         ({"caliper": 0}, "caliper"),
+        ({"caliper": "x"}, "caliper must be a finite number above 0"),
     ],
 )
 def test_errors_name_the_argument(changes, message):
