@@ -217,7 +217,7 @@ def _legend(rows: list[ReconstructionRow], marked: bool) -> str:
 def _row_label(row: ReconstructionRow) -> str:
     """Kind, and the score as the table of predictions has it: normalised, where thresholds were learnt."""
     kind = {True: "anomalous", False: "normal", None: "no label"}[row.anomalous]
-    return kind if row.score is None else f"{kind}\npred_score {row.score:.3f}"
+    return kind if row.score is None else f"{kind}\npred_score\n{row.score:.3f}"
 
 
 def _black(axes: Axes, text: str, image: Tensor) -> None:

@@ -131,8 +131,8 @@ def test_picture_has_a_row_an_image_and_five_columns():
     assert titles == ["input", "masked input", "reconstruction", "anomaly map", "ground truth"]
     assert len(figure.axes) == 16  # and the colour bar
     assert [axes[5 * i].get_ylabel() for i in range(3)] == [
-        "anomalous\npred_score 0.700",
-        "normal\npred_score 0.200",
+        "anomalous\npred_score\n0.700",
+        "normal\npred_score\n0.200",
         "no label",
     ]
     assert {axes[i].images[0].get_clim() for i in (3, 8)} == {axes[3].images[0].get_clim()}
