@@ -137,13 +137,19 @@ def _require_layers(backbone: str, layers: Sequence[str]) -> None:
     """
     of_any_block = "vit" in backbone.lower()  # anomalib's extractor takes the features of any block of a ViT
     try:
-        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]):
             network = cast(Any, timm.create_model(backbone, features_only=not of_any_block))
     except RuntimeError as error:  # timm's word for an unknown name
         msg = f"backbone must be a model of timm with features, got {backbone!r}: {error}."
         raise ValueError(msg) from error
-    blocks = [f"blocks.{index}" for index in range(len(network.blocks))] if of_any_block else []
-    known = blocks or network.feature_info.module_name()
+    known = (
+        [f"blocks.{index}" for index in range(len(getattr(network, "blocks", ())))]
+        if of_any_block
+        else network.feature_info.module_name()
+    )
+    if not known:
+        msg = f"{backbone} has no blocks, of which anomalib takes the features of a network of this name."
+        raise ValueError(msg)
     if missing := [layer for layer in layers if layer not in known]:
         msg = f"{backbone} has no layer {', '.join(missing)}; its layers are {', '.join(known)}."
         raise ValueError(msg)

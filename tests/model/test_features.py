@@ -66,6 +66,8 @@ def test_layers_that_the_network_has_not_are_refused_with_those_that_it_has(laye
 def test_a_network_that_timm_has_not_is_refused_and_any_block_of_a_vit_is_taken():
     with pytest.raises(ValueError, match=r"backbone must be a model of timm .*'nonet'"):
         FrozenFeatures("nonet", LAYERS, (32, 48), pre_trained=False)
+    with pytest.raises(ValueError, match="levit_128s has no blocks"):
+        FrozenFeatures("levit_128s", LAYERS, (32, 48), pre_trained=False)
     tiny = FrozenFeatures("vit_tiny_patch16_224", ["blocks.2"], (32, 48), pre_trained=False)
     assert (tiny.grid, tiny.width) == ((2, 3), 192)
 
