@@ -36,8 +36,7 @@ def require_number(name: str, value: Any, least: float = 0.0) -> None:
     Raises:
         ValueError: If the value is no number (``true`` is none), is NaN or infinite, or too small.
     """
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value < least:
+    if not _is_finite_number(value) or value < least:
         msg = f"{name} must be a finite number of at least {least:g}, got {value!r}."
         raise ValueError(msg)
 
@@ -53,8 +52,7 @@ def require_positive(name: str, value: Any, most: float = math.inf) -> None:
     Raises:
         ValueError: If the value is no number (``true`` is none), is NaN or infinite, or out of the range.
     """
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not 0 < value <= most:
+    if not _is_finite_number(value) or not 0 < value <= most:
         limits = "above 0" if most == math.inf else f"above 0 and at most {most:g}"
         msg = f"{name} must be a finite number {limits}, got {value!r}."
         raise ValueError(msg)
@@ -74,3 +72,8 @@ def require_choice(name: str, value: Any, choices: Collection[Any]) -> None:
     if not any(value == choice and type(value) is type(choice) for choice in choices):
         msg = f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}."
         raise ValueError(msg)
+
+
+def _is_finite_number(value: Any) -> bool:
+    """Whether a value is a number (``true`` is none), and neither NaN nor infinite."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -106,6 +106,7 @@ The score before normalisation is above {_known(threshold["score"])} for an anom
 
 
 def _normalised(threshold: dict[str, Any]) -> str:
+    """How ``pred_score`` follows from the score, or nothing where it does not or no threshold was learnt."""
     if threshold["score"] is None or threshold["scale"] is None:
         return ""
     return (

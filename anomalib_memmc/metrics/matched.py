@@ -203,5 +203,4 @@ def _ranks(nuisance: ArrayLike | None, is_anomalous: NDArray[np.bool_], caliper:
         return None
     (values,) = _seeds("nuisance", np.ravel(nuisance), is_anomalous)
     # Ranks are multiples of a half, so that rounding only undoes 0.05 * 140 = 7.000000000000001.
-    difference = caliper * len(values)
-    return rankdata(values), round(difference, 6) or difference
+    return rankdata(values), float(f"{caliper * len(values):.12g}")

@@ -56,7 +56,6 @@ class FrozenFeatures(nn.Module):
     ) -> None:
         super().__init__()
         require_positive("scale", scale)
-        _require_layers(backbone, layers)
         if in_channels not in (1, 3):
             msg = (
                 f"The pretrained features of {backbone} are of colour images, or of grey ones as colour: they need "
@@ -66,12 +65,11 @@ class FrozenFeatures(nn.Module):
         self.backbone = backbone
         self.layers = list(layers)
         self.size = (max(1, round(image_size[0] * scale)), max(1, round(image_size[1] * scale)))
-        with torch.random.fork_rng(devices=[]):  # the initial weights of the masked autoencoder must not change
-            self.extractor = TimmFeatureExtractor(backbone, self.layers, pre_trained=False).requires_grad_(False)
-        self.extractor.to(memory_format=torch.channels_last)
-        with torch.no_grad():
-            found = self.extractor.eval()(torch.zeros(1, 3, *self.size))
-        shapes = [found[layer].shape for layer in self.layers]
+        try:
+            shapes = self._build()
+        except Exception:  # anomalib, timm and torch raise many kinds
+            _require_layers(backbone, self.layers)
+            raise
         self.grid = grid or (max(shape[2] for shape in shapes), max(shape[3] for shape in shapes))
         self.width = sum(shape[1] for shape in shapes)
         self.register_buffer("has_weights", torch.tensor(not pre_trained))
@@ -86,10 +84,21 @@ class FrozenFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features of every place: images (B, 1 or 3, H, W) in [0, 1] -> (B, D, rows, columns), float32."""
-        as_one = images.device.type != "cpu" or torch.compiler.is_compiling() or torch.compiler.is_exporting()
-        if as_one:
-            return self._joined(images)
-        return torch.cat([self._joined(part) for part in images.split(max(1, _PIXELS_AT_ONCE // math.prod(self.size)))])
+        as_one = images.device.type != "cpu" or torch.compiler.is_compiling()  # exporting is, too
+        at_once = max(1, _PIXELS_AT_ONCE // math.prod(self.size))
+        return torch.cat([self._joined(part) for part in ([images] if as_one else images.split(at_once))])
+
+    def _build(self) -> list[torch.Size]:
+        """Build the extractor; shapes of its layers (1, D, h, w)."""
+        with torch.random.fork_rng(devices=[]):  # the initial weights of the masked autoencoder must not change
+            self.extractor = TimmFeatureExtractor(self.backbone, self.layers, pre_trained=False).requires_grad_(False)
+        self.extractor.to(memory_format=torch.channels_last)
+        with torch.no_grad():
+            found = self.extractor.eval()(torch.zeros(1, 3, *self.size))
+        if len(found) < max(1, len(self.layers)):
+            msg = f"{self.backbone} gives {len(found)} of {len(self.layers)} layers."
+            raise ValueError(msg)
+        return [found[layer].shape for layer in self.layers]
 
     def _joined(self, images: Tensor) -> Tensor:
         """The layers on one grid, of as many images as are given at once."""

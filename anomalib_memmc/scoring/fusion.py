@@ -1,12 +1,12 @@
 """Several scores as one (not in the paper)."""
 
-import math
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from anomalib_memmc.arguments import require_number
 from anomalib_memmc.gathering import gather
 from anomalib_memmc.model.network import MaskedAutoencoder
 from anomalib_memmc.scoring.base import Scorer, Scores
@@ -100,9 +100,10 @@ def _shares(name: str, weights: list[float], count: int) -> list[float]:
     Raises:
         ValueError: If they are not one for each scorer, one is negative, infinite or NaN, or all are 0.
     """
-    fits = len(weights) == count and all(0 <= weight < math.inf for weight in weights)  # NaN is neither
-    if not fits or sum(weights) == 0:
-        msg = f"{name} must be one finite number >= 0 for each of {count} scorers and not all 0, got {weights}."
+    for weight in weights:
+        require_number(f"Each of {name}", weight)
+    if len(weights) != count or sum(weights) == 0:
+        msg = f"{name} must be one number for each of {count} scorers and not all 0, got {weights}."
         raise ValueError(msg)
     return [weight / sum(weights) for weight in weights]
 

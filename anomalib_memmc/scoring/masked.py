@@ -112,7 +112,7 @@ class MaskedScorer(Scorer):
 
     def _parts(self, network: MaskedAutoencoder, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Map and spread, of as many images at once as the memory allows."""
-        if torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        if torch.compiler.is_compiling():  # exporting is, too
             yield self._map(network, images, self.num_masks)
             return
         chunk = self.views_at_once(network)

@@ -47,7 +47,7 @@ class NearestPlaces(nn.Module):
         """Root mean square of the differences from the nearest: (B, N, D) -> (B, N), float32."""
         with torch.autocast(device_type=features.device.type, enabled=False):
             places, bank = features.float().flatten(0, 1), self.bank.float()
-            as_one = torch.compiler.is_compiling() or torch.compiler.is_exporting()
+            as_one = torch.compiler.is_compiling()  # exporting is, too
             of_bank = bank.square().sum(dim=1)
             nearest = torch.cat(
                 [

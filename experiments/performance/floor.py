@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from anomalib_memmc import MaskedAutoencoder
+from anomalib_memmc.scoring import MaskedScorer
 from experiments.performance.timing import Call, Times, take_turns, without_gradients
 
 PREFIX = "product "
@@ -58,6 +59,12 @@ class Floor:
     def measure(self, rounds: int) -> float:
         """Multiply-adds a second, where there is nothing to compare with."""
         return self.rate(take_turns(self.calls, rounds))
+
+
+def scoring_floor(network: MaskedAutoencoder, scorer: MaskedScorer, images: Tensor) -> Floor:
+    """The floor of scoring images (B, C, H, W), with as many masked views in a product as the scorer takes at once."""
+    views = min(scorer.num_masks * len(images), scorer.views_at_once(network))
+    return Floor(network, scorer.visible.shape[1], views, images)
 
 
 def _name(size: tuple[int, int, int]) -> str:

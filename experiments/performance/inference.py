@@ -9,7 +9,7 @@ from torch import Tensor
 from anomalib_memmc import MemMCMAEModel
 from anomalib_memmc.scoring import MSSSIMMap, SquaredErrorMap
 from experiments.performance.device import DEVICE, name
-from experiments.performance.floor import PREFIX, Floor, bfloat16_is_slow
+from experiments.performance.floor import PREFIX, bfloat16_is_slow, scoring_floor
 from experiments.performance.others import BACKBONE, CORESET, baselines, exports, hugging_face
 from experiments.performance.presets import Preset
 from experiments.performance.table import Table
@@ -32,8 +32,7 @@ def inference(preset: Preset, rounds: int) -> tuple[Table, dict[str, float]]:
     scorer, images = preset.scorer(error_map=MSSSIMMap()), preset.batch(preset.images)
     model, masks = preset.model(scorer), scorer.num_masks
     ours, naive = _arithmetic(preset, images[:1])
-    views = min(masks * len(images), scorer.views_at_once(model.network))
-    floor = Floor(model.network, scorer.visible.shape[1], views, images)
+    floor = scoring_floor(model.network, scorer, images)
     compiled = preset.model(preset.scorer(error_map=MSSSIMMap()), compile=True)
     calls: dict[str, Call] = {**_ways(model, compiled, images, masks), **baselines(images)}
     shipped = preset.scorer()

@@ -1,4 +1,4 @@
-"""Where the time of scoring goes: each part's share, and how near it comes to the rate of its products alone."""
+"""Where the time of scoring goes: each part's share, and how near it comes to the mean rate of all products alone."""
 
 import statistics
 import time
@@ -13,7 +13,7 @@ from anomalib_memmc import MemMCMAEModel
 from anomalib_memmc.model.layers.attention import MemoryAttention, MultiLevelCrossAttention
 from anomalib_memmc.scoring.error_maps import ErrorMap
 from experiments.performance.device import DEVICE, name
-from experiments.performance.floor import Floor
+from experiments.performance.floor import scoring_floor
 from experiments.performance.presets import Preset
 from experiments.performance.table import Table
 from experiments.performance.timing import Call, counting, take_turns, without_gradients
@@ -41,8 +41,7 @@ def parts(preset: Preset, rounds: int) -> Table:
     """
     scorer, images = preset.scorer(), preset.batch(preset.images)
     model = preset.model(scorer)
-    views = min(scorer.num_masks * len(images), scorer.views_at_once(model.network))
-    floor = Floor(model.network, scorer.visible.shape[1], views, images)
+    floor = scoring_floor(model.network, scorer, images)
     with counting() as counter:
         arithmetic = advances(model, lambda: model.score(images), lambda: counter.get_total_flops() / 2)
     arithmetic[ERROR_MAP] = 0  # its blurs are products too, but none of the network's
@@ -88,10 +87,12 @@ def advances(model: MemMCMAEModel, call: Call, meter: Meter) -> dict[str, float]
         )
     ]
     start = meter()
-    call()
-    whole = meter() - start
-    for hook in hooks:
-        hook.remove()
+    try:
+        call()
+        whole = meter() - start
+    finally:
+        for hook in hooks:
+            hook.remove()
     return {**spent, REST: whole - sum(spent.values())}
 
 

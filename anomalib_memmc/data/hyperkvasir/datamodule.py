@@ -84,6 +84,9 @@ class HyperKvasir(MedicalDataModule):
         if region not in get_args(Region):
             msg = f"region must be one of {', '.join(get_args(Region))}, got {region!r}."
             raise ValueError(msg)
+        for name, asked in (("num_train_normal", num_train_normal), ("num_test_normal", num_test_normal)):
+            if asked is not None:
+                require_count(name, asked)
         self.region = region
         self.crop = None if region == "frame" else CENTRE
         self.blank = CORNER if region == "tissue" else None
@@ -141,9 +144,6 @@ class HyperKvasir(MedicalDataModule):
             DatasetError: If there are not so many.
         """
         train, test = self.num_train_normal, self.num_test_normal
-        for name, asked in (("num_train_normal", train), ("num_test_normal", test)):
-            if asked is not None:
-                require_count(name, asked)
         if train is None and test is None:
             test = round(found * PAPER_TEST / (PAPER_TRAIN + PAPER_TEST))
         train = found - (test or 0) if train is None else train
