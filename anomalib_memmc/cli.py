@@ -28,6 +28,7 @@ from anomalib_memmc.callbacks.one_folder import folder_of_process
 from anomalib_memmc.command_help import ANOMALIB, asks_for_help, command_help, overview
 from anomalib_memmc.detection.predict import is_anomalibs as is_anomalibs_predict
 from anomalib_memmc.detection.predict import main as predict
+from anomalib_memmc.export.int8 import require_openvino
 from anomalib_memmc.foreign_warnings import ignore_warnings_at_work
 from anomalib_memmc.inspection.command import main as inspect
 from anomalib_memmc.instantiation import constructor_errors
@@ -102,12 +103,14 @@ class CLI(AnomalibCLI):
         """Seed everything, then let anomalib prepare the configuration.
 
         Raises:
-            ValueError: If a configuration file has a ``trainer`` that jsonargparse would leave out silently, or the
-                trainer is to use a GPU that is not here.
+            ValueError: If a configuration file has a ``trainer`` that jsonargparse would leave out silently, the
+                trainer is to use a GPU that is not here, or an export would leave out its compression silently.
         """
         for file in (each for each in self._get(self.config, "config") or () if isinstance(each, ConfigPath)):
             require_trainer_section(str(file), yaml.safe_load(file.get_content()))
         require_accelerator(self._get(self.config, "trainer.accelerator"))
+        if self.subcommand == "export":
+            require_openvino(self._get(self.config, "export_type"), self._get(self.config, "compression_type"))
         seed = self._get(self.config, "seed_everything")
         if isinstance(seed, int) and not isinstance(seed, bool):
             seed_everything(seed, workers=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from anomalib.deploy import CompressionType
+from anomalib.deploy import CompressionType, ExportType
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
@@ -25,6 +25,24 @@ _NOT_THE_NETWORK = r"(?!model\.network\.(encoder|decoder)\.).*"
 """Names of all nodes but those of encoder and decoder: pre-processing and score stay in float32."""
 _ADVICE = "Nothing was written; leave --compression_type out for float32."
 _EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
+
+
+def require_openvino(export_type: ExportType | str, compression_type: CompressionType | str | None) -> None:
+    """Refuse a compression that an export of another kind would leave out, and nothing would say so.
+
+    Args:
+        export_type: The kind of export.
+        compression_type: The compression, or None.
+
+    Raises:
+        ValueError: If there is one, and the export is not OpenVINO's.
+    """
+    if compression_type is not None and ExportType(export_type) is not ExportType.OPENVINO:
+        msg = (
+            f"--compression_type {CompressionType(compression_type).name} is of OpenVINO exports: take "
+            f"--export_type openvino, or leave --compression_type out."
+        )
+        raise ValueError(msg)
 
 
 def name_nodes(path: Path) -> None:
@@ -149,11 +167,12 @@ def compare(
         Plain values: number of images, both AUROCs, largest difference of scores, number of verdicts that differ.
 
     Raises:
-        ValueError: If 8 bits lose more than ``MAX_LOSS`` of the AUROC, or leave an image without a score.
+        ValueError: If 8 bits lose more than ``MAX_LOSS`` of the AUROC, or either leaves an image without a score.
     """
-    if (missing := int((~np.isfinite(small)).any(axis=1).sum())) > 0:
-        msg = f"The export of 8 bits gives {missing} of {len(labels)} test images of {name} no score: {_ADVICE}"
-        raise ValueError(msg)
+    for export, scores in (("The float32 twin of the export", full), ("The export of 8 bits", small)):
+        if (missing := int((~np.isfinite(scores)).any(axis=1).sum())) > 0:
+            msg = f"{export} gives {missing} of {len(labels)} test images of {name} no score: {_ADVICE}"
+            raise ValueError(msg)
     areas = [float(roc_auc_score(labels, scores[:, 0])) for scores in (full, small)]
     if areas[0] - areas[1] > MAX_LOSS:
         msg = (

@@ -102,9 +102,22 @@ def test_the_bar_is_half_a_percent(anomalous_below, is_refused):
 
 
 def test_an_image_without_a_score_is_refused():
-    full = np.array([[0.1, 0], [0.9, 1]])
-    with pytest.raises(ValueError, match="1 of 2 test images of X no score"):
-        compare(full, np.array([[np.nan, 1], [0.9, 1]]), np.array([0, 1]), "X")
+    whole, without = np.array([[0.1, 0], [0.9, 1]]), np.array([[np.nan, 1], [0.9, 1]])
+    with pytest.raises(ValueError, match="export of 8 bits gives 1 of 2 test images of X no score"):
+        compare(whole, without, np.array([0, 1]), "X")
+    with pytest.raises(ValueError, match="twin of the export gives 1 of 2 test images of X no score"):
+        compare(without, whole, np.array([0, 1]), "X")
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torch"])
+@pytest.mark.parametrize("compression", ["INT8_PTQ", "FP16"])
+def test_other_exports_refuse_a_compression(grey, tmp_path, capsys, kind, compression):
+    _, checkpoint = grey
+    words = ["--model", "MemMCMAE", "--export_type", kind, "--ckpt_path", checkpoint, "--export_root", str(tmp_path)]
+    assert cli.main(["export", *words, "--compression_type", compression, "--default_root_dir", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert f"--compression_type {compression} is of OpenVINO exports: take --export_type openvino" in error
+    assert not list(tmp_path.iterdir())
 
 
 def normals_only():

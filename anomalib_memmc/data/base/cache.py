@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -17,7 +19,8 @@ from torchvision.tv_tensors import Image
 from anomalib_memmc.data.base.ram_folder import ram_folder
 
 CacheMode = Literal["memory", "disk"]
-FORMAT = "3"  # part of every key: raise it when the reader or this file changes what is stored
+FORMAT = "4"  # part of every key: raise it when the reader or this file changes what is stored
+SUM = 4  # bytes at the end of a file: the CRC-32 of all before
 ENOUGH = 2  # times its size: what an image is read at, so that resizing with antialiasing has the last word
 
 
@@ -26,7 +29,8 @@ class ImageCache:
 
     A file is named after everything it depends on: the image's path, size and time of change, the crop, the cache's
     size and the code's format. An image that changes gets a new name and is read anew. A file appears under its name
-    only when it is complete, so any number of workers, processes and runs may share a folder.
+    only when it is complete, so any number of workers, processes and runs may share a folder. It ends with a
+    checksum: a file that was damaged later is made anew.
 
     Args:
         mode: ``"memory"``, a folder on the RAM disk that the processes of a run share on a machine and that is removed
@@ -92,10 +96,15 @@ def user_folder() -> Path:
 def _load(path: Path) -> np.ndarray | None:
     """The array of a file, or ``None`` where there is none that can be used."""
     try:
-        pixels = np.load(path)
-    except (OSError, ValueError, EOFError):
+        content = path.read_bytes()
+    except OSError:
         return None
-    return pixels if pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[0] in {1, 3} else None
+    array, checksum = memoryview(content)[:-SUM], content[-SUM:]
+    return np.load(io.BytesIO(array)) if len(array) and checksum == _checksum(array) else None
+
+
+def _checksum(array: bytes | memoryview) -> bytes:
+    return zlib.crc32(array).to_bytes(SUM, "big")
 
 
 def _save(path: Path, pixels: np.ndarray) -> None:
@@ -104,13 +113,14 @@ def _save(path: Path, pixels: np.ndarray) -> None:
     Raises:
         OSError: If it cannot be written, with what to do.
     """
-    temporary = None
+    array, temporary = io.BytesIO(), None
+    np.save(array, pixels)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
             temporary = Path(file.name)
             temporary.chmod(0o644)  # a folder may serve several users
-            np.save(file, pixels)
+            file.write(array.getvalue() + _checksum(array.getvalue()))
         temporary.replace(path)
     except OSError as error:
         if temporary is not None:

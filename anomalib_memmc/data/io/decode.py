@@ -59,7 +59,7 @@ def decode(path: Path, least: int | None = None) -> Picture:
     Args:
         path: Any file Pillow opens. Colours of 16 bits are read from PNG, TIFF and JPEG 2000.
         least: Pixels that suffice for the shorter side. A JPEG is then decoded at a half, a quarter or an eighth of its
-            size where that leaves as many (its sides are rounded up); other files at their own. ``None`` wants all.
+            size where that leaves as many and divides both sides; other files at their own. ``None`` wants all.
 
     Returns:
         The picture.
@@ -69,7 +69,8 @@ def decode(path: Path, least: int | None = None) -> Picture:
     """
     with open_image(path) as image:
         if least is not None and image.format == "JPEG":
-            image.draft(None, (least, least))
+            divisor = _divisor(image.size, least)
+            image.draft(None, (image.width // divisor, image.height // divisor))
         if image.mode in DEEP_MODES:
             pixels, alpha = np.array(image), None
             pixels = pixels.view(np.uint32) if _is_unsigned_32_bit(image) else pixels
@@ -118,6 +119,12 @@ def open_image(path: str | Path) -> Iterator[ImageFile]:
             f"does not know: copy it again, convert it to PNG, or take it out of the data set."
         )
         raise ImageReadError(msg) from error
+
+
+def _divisor(size: tuple[int, int], least: int) -> int:
+    """What a JPEG's sides are divided by in decoding, with no remainder: a part of a pixel would shift the others."""
+    fits = (each for each in (8, 4, 2) if min(size) >= each * least and not any(side % each for side in size))
+    return next(fits, 1)
 
 
 def _verify(path: str | Path) -> None:

@@ -38,7 +38,8 @@ def read_image(path: str | Path, least: int | None = None) -> Image:
         path: A PNG, JPEG, TIFF, BMP or any other file Pillow opens (the extension's case does not matter), or a DICOM
             file (``.dcm``, ``.dicom`` or no extension), which needs the extra ``dicom``.
         least: Pixels that suffice for the shorter side, for an image that is shrunk afterwards: a JPEG is then decoded
-            at a half, a quarter or an eighth of its size, where that leaves as many. ``None`` reads every pixel.
+            at a half, a quarter or an eighth of its size, where that leaves as many and divides both sides. ``None``
+            reads every pixel.
 
     Returns:
         Image of shape (3, H, W), float32, in [0, 1]. Of a file with several pages: the first.

@@ -104,11 +104,34 @@ def test_processes_that_fill_one_cache_at_once_agree(frame: Path, tmp_path: Path
     assert len(list(folder.rglob("*.npy"))) == 51  # fifty crops and the whole
 
 
-@pytest.mark.parametrize("content", [b"", b"no array", b"\x93NUMPY"])
-def test_a_damaged_file_of_the_cache_is_replaced(frame: Path, tmp_path: Path, reads: list[str], content: bytes) -> None:
+def zeroed(content: bytes, start: int, stop: int | None) -> bytes:
+    """The same with zeros in place of some bytes, as a disk leaves them that lost power."""
+    stop = len(content) if stop is None else stop
+    return content[:start] + bytes(stop - start) + content[stop:]
+
+
+DAMAGES = {
+    "empty": lambda content: b"",
+    "another file": lambda content: b"no array",
+    "an array's start": lambda content: b"\x93NUMPY",
+    "an array without its checksum": lambda content: content[:-4],
+    "cut off": lambda content: content[:-100],
+    "pixels of zero": lambda content: zeroed(content, 400, 1000),
+    "one bit": lambda content: content[:700] + bytes([content[700] ^ 1]) + content[701:],
+    "the array's header": lambda content: content.replace(b"descr", b"d'sc("),
+    "the checksum": lambda content: zeroed(content, len(content) - 4, None),
+    "all zeros": lambda content: bytes(len(content)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_of_the_cache_is_replaced(frame: Path, tmp_path: Path, reads: list[str], damage: str) -> None:
     expected = cached(frame, tmp_path / "cache")[0].image
     (stored,) = (tmp_path / "cache").rglob("*.npy")
-    stored.write_bytes(content)
+    content = stored.read_bytes()
+    damaged = DAMAGES[damage](content)
+    assert damaged != content
+    stored.write_bytes(damaged)
     for _ in range(2):
         assert torch.equal(cached(frame, tmp_path / "cache")[0].image, expected)
     assert len(reads) == 2
