@@ -66,6 +66,7 @@ def _place(around: list[tuple[int, str, str]], is_key: bool) -> str:
 def _sentence(place: str, reasons: list[str], given: str) -> str:
     """Where, and what is wrong there."""
     text = re.sub(r"<class '([^']+)'>", r"\1", " or ".join(reasons)).replace("Expected a ", "expected ")
+    text = re.sub(r"typing\.Literal\[([^\]]+)\]", r"one of \1", text)
     if match := _OPTION.match(text):
         where = f" in {place}" if place else ""
         return f"there is no key {match['key']}{where}: correct its name, or take it out"

@@ -2,15 +2,19 @@
 
     python -m experiments.masks results/benchmark/nih-cxr/MemMC-MAE-seed0 --stratum positive/nih
 
-The argument is the folder of a finished job of ``anomalib-memmc benchmark`` whose scorer reconstructs pixels. The
-scorer stays the job's but for its masks, and learns anew from the normal training images. Nothing is trained again. A
-choice is made on half A, and half B tells what it is worth. Seconds are of scoring one batch, all kinds in turn within
-each round, as the ratio to those of the job's own masks.
+The argument is the folder of a finished job of ``anomalib-memmc benchmark`` whose scorer has masks. The scorer stays
+the job's but for these, and learns anew from the normal training images. Nothing is trained again. Masks that leave
+patches which no one hides are left out where the scorer refuses them. A choice is made on half A, and half B tells what
+it is worth. Seconds are of scoring one batch, all kinds in turn within each round, as the ratio to those of the job's
+own masks.
 """
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -19,7 +23,9 @@ from sklearn.metrics import roc_auc_score
 
 from anomalib_memmc.benchmark.gallery import load_job
 from anomalib_memmc.benchmark.tables import markdown
+from anomalib_memmc.checksum import digest
 from anomalib_memmc.configurable import build
+from anomalib_memmc.model.features import FrozenFeatures
 from anomalib_memmc.scoring import Scorer
 from experiments.halves import halves
 from experiments.performance.timing import take_turns, without_gradients
@@ -46,7 +52,9 @@ def main() -> None:
     for sampler in SAMPLERS:
         for number in NUMBERS:
             scorers[f"{number} {sampler}"] = build(with_masks(own, number, sampler), Scorer)
-    scores = {name: learn_and_score(model.model, scorer, normals, tested) for name, scorer in scorers.items()}
+    scorers = {name: scorer for name, scorer in scorers.items() if takes(model.model, scorer)}
+    with features_once():
+        scores = {name: learn_and_score(model.model, scorer, normals, tested) for name, scorer in scorers.items()}
     times = take_turns({name: call(model.model, scorer, tested[0]) for name, scorer in scorers.items()}, ROUNDS)
     lines = [["masks", "half A", "half B", "both", "time"], ["---", *["---:"] * 4]]
     for name, values in scores.items():
@@ -66,6 +74,30 @@ def with_masks(config: Any, number: int, sampler: str) -> Any:
     if "mask_sampler" in changed:
         changed |= {"num_masks": number, "mask_sampler": sampler}
     return changed
+
+
+def takes(model: Any, scorer: Scorer) -> bool:
+    """Whether a scorer can have such masks."""
+    try:
+        model.set_scorer(scorer)
+    except ValueError:
+        return False
+    return True
+
+
+@contextmanager
+def features_once() -> Iterator[None]:
+    """Compute the frozen features of a batch once, and not for each of the masks, with which they do not change."""
+    forward, found = FrozenFeatures.forward, {}
+
+    def remembered(network: FrozenFeatures, images: torch.Tensor) -> torch.Tensor:
+        key = (*network.layers, network.size, network.grid, digest(images.numpy().tobytes()))
+        if key not in found:
+            found[key] = forward(network, images)
+        return found[key].clone()
+
+    with patch.object(FrozenFeatures, "forward", remembered):
+        yield
 
 
 @torch.no_grad()

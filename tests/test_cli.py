@@ -174,7 +174,7 @@ def test_traceback_on_request(config, monkeypatch):
         (["--model.init_args.memory_slot", "3"], "there is no key memory_slot in model.init_args"),
         (["--model.init_args.scorer.init_args.num_mask", "3"], "no key num_mask in model.init_args.scorer.init_args"),
         (["--model.init_args.encoder_depth", "two"], "model.init_args.encoder_depth: expected int. Got value: two"),
-        (["--model.init_args.optimizer", "sgd"], "model.init_args.optimizer: expected typing.Literal['adamw', 'adam']"),
+        (["--model.init_args.optimizer", "sgd"], "model.init_args.optimizer: expected one of 'adamw', 'adam'"),
         (["--model.init_args.scorer", "no_such.Scorer"], "model.init_args.scorer: No module named 'no_such'"),
         (["--data.init_args.num_train", "few"], "data.init_args.num_train: expected int. Got value: few"),
         (["--model.init_args.scorer.init_args.num_masks", "null"], "scorer.init_args.num_masks"),

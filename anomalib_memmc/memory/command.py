@@ -11,7 +11,7 @@ from anomalib_memmc.register import register
 CARDS = (8, 16, 24, 40, 80)
 """Memory of usual cards in GiB."""
 USABLE = 5 / 6
-"""Share of a card that a step may take by the estimate, 20 of 24 GiB; the rest is for CUDA itself and for gaps."""
+"""Share of a card that a step may take by the estimate, 20 of 24 GiB; the rest is for CUDA or the process, and gaps."""
 _MIB, _GIB = 2**20, 2**30
 
 
@@ -81,6 +81,7 @@ def as_text(found: Estimate) -> str:
         f"{'memory':24}{'largest micro-batch':>22}",
         *(f"{card + ' GiB':24}{images:22d}" for card, images in largest(found).items()),
         "",
-        "A sixth of the memory is left free, for CUDA itself and for gaps between tensors.",
+        f"A sixth of the memory is left free, for {'CUDA itself' if found.on_gpu else 'the process'} and for gaps "
+        "between tensors.",
     ]
     return "\n".join(lines)

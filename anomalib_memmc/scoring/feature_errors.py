@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from anomalib_memmc.model.masking import seeded_masks, visible_indices
+from anomalib_memmc.model.masking import MaskSampler, seeded_masks, visible_indices
 from anomalib_memmc.model.network import MaskedAutoencoder
 from anomalib_memmc.scoring.places import PlaceScorer
 
@@ -18,8 +18,9 @@ class FeatureErrorScorer(PlaceScorer):
     knows the rest of the image.
 
     Args:
-        num_masks: Masks an image is seen through, disjoint sets of visible patches in turn: at ratio 0.75 four hide
-            every patch three times.
+        num_masks: Masks an image is seen through.
+        mask_sampler: ``"complementary"``: disjoint sets of visible patches in turn, so that at ratio 0.75 four masks
+            hide every patch three times; or ``"random"``.
         mask_seed: Seed of the masks.
         **places: How places are compared, top and blur: arguments of
             :class:`~anomalib_memmc.scoring.places.PlaceScorer`.
@@ -33,9 +34,12 @@ class FeatureErrorScorer(PlaceScorer):
     hidden: Tensor
     counts: Tensor
 
-    def __init__(self, num_masks: int = 4, mask_seed: int = 0, **places: Any) -> None:
+    def __init__(
+        self, num_masks: int = 4, mask_sampler: MaskSampler = "complementary", mask_seed: int = 0, **places: Any
+    ) -> None:
         super().__init__(**places)
         self.num_masks = num_masks
+        self.mask_sampler: MaskSampler = mask_sampler
         self.mask_seed = mask_seed
 
     def setup(self, network: MaskedAutoencoder, mask_ratio: float) -> None:
@@ -43,7 +47,7 @@ class FeatureErrorScorer(PlaceScorer):
         if network.feature_target is None:
             msg = "FeatureErrorScorer needs a network that predicts features: set feature_target of the model."
             raise ValueError(msg)
-        masks = seeded_masks(self.num_masks, network.num_patches, mask_ratio, "complementary", self.mask_seed)
+        masks = seeded_masks(self.num_masks, network.num_patches, mask_ratio, self.mask_sampler, self.mask_seed)
         if not masks.any(dim=0).all():
             msg = f"num_masks={self.num_masks} of ratio {mask_ratio} leave patches that are never hidden: take more."
             raise ValueError(msg)

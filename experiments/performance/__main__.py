@@ -3,12 +3,15 @@
     python -m experiments.performance --output docs/evidence/performance-tables.md
     python -m experiments.performance --section training sweep --quick
 
-The variants take turns after a warm-up, so that a change of the machine's speed meets all of them. Needs the extras
-``test`` (Hugging Face ViTMAE, OpenVINO, ONNX Runtime) and, for the compiled rows, a C++ compiler.
+``--output`` adds the tables to a file, below the command that printed them. The variants take turns after a warm-up, so
+that a change of the machine's speed meets all of them. Needs the extras ``test`` (Hugging Face ViTMAE, OpenVINO, ONNX
+Runtime) and, for the compiled rows, a C++ compiler.
 """
 
 import argparse
 import gc
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.performance.inference import inference
@@ -56,20 +59,44 @@ def main() -> None:
     if "loader" in options.section:
         report(*loader(consumed, 8 if options.quick else 32, rounds))
     if options.output:
-        options.output.write_text("\n".join(map(str, tables)))
+        with options.output.open("a") as file:
+            file.write("\n".join([command(sys.argv[1:]), *map(str, tables), ""]))
     if options.output and of_floor:
         draw(of_floor, options.output.with_name("performance.png"))
+
+
+def count(text: str) -> int:
+    """A number of rounds or images, at least 1.
+
+    Args:
+        text: As it was given.
+
+    Raises:
+        ValueError: If it is no such number; argparse then names the option.
+    """
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
+def command(arguments: Sequence[str]) -> str:
+    """A heading that says what printed the tables below it.
+
+    Args:
+        arguments: Those of the command.
+    """
+    return f"## `{' '.join(['python -m experiments.performance', *arguments])}`\n"
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m experiments.performance", description=str(__doc__).splitlines()[0])
     parser.add_argument("--section", nargs="+", choices=SECTIONS, default=SECTIONS)
-    parser.add_argument("--rounds", type=int, help="rounds that count: 3, or 1 with --quick; a step takes one less")
-    parser.add_argument("--batch", type=int, default=32, help="images of a training step")
+    parser.add_argument("--rounds", type=count, help="rounds that count: 3, or 1 with --quick; a step takes one less")
+    parser.add_argument("--batch", type=count, default=32, help="images of a training step")
     parser.add_argument("--recompute", nargs="+", choices=RECOMPUTE, default=RECOMPUTE, help="rows of a training step")
-    parser.add_argument("--batches", type=int, nargs="+", default=(1, 4, 16), help="batches of the sweep")
+    parser.add_argument("--batches", type=count, nargs="+", default=(1, 4, 16), help="batches of the sweep")
     parser.add_argument("--quick", action="store_true", help="the CPU preset only")
-    parser.add_argument("--output", type=Path, help="Markdown file for the tables; the picture goes beside it")
+    parser.add_argument("--output", type=Path, help="Markdown file the tables are added to; the picture is beside it")
     return parser.parse_args()
 
 

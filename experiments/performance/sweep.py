@@ -42,20 +42,24 @@ def sweep(preset: Preset, batches: Sequence[int], rounds: int) -> Table:
         rows.append((str(batch), *trained, *scored))
         if "out of memory" in (trained[0], scored[0]):
             break
+    note = (
+        f"{name()}, {'bfloat16' if half else 'float32'} autocast, medians of {rounds} rounds. Training: forward, "
+        "backward and AdamW. Share: of the multiply-adds a second of the model's own products alone, in the same "
+        f"process.{_kernels(preset, half) if DEVICE.type == 'cuda' else ''}"
+    )
+    header = ("images", "trained/s", "share", "peak GiB", "estimated", "scored/s", "share", "peak GiB")
+    return Table(f"Against the batch, {preset.name} preset", header, rows, note)
+
+
+def _kernels(preset: Preset, half: bool) -> str:
+    """What computes the decoder's attention on a GPU; on a CPU it is now two products, now torch's kernel."""
     scorer = preset.scorer()
     network = preset.model(scorer).network
     heads, width = network.init_args["decoder_heads"], network.init_args["decoder_dim"]
     dtype = torch.bfloat16 if half else torch.float32
     tokens, visible = network.num_patches + 1, scorer.visible.shape[1]
-    kernels = [attention_kernel(heads, tokens, keys, width, dtype) for keys in (tokens, visible)]
-    note = (
-        f"{name()}, {'bfloat16' if half else 'float32'} autocast, medians of {rounds} rounds. Training: forward, "
-        "backward and AdamW. Share: of the multiply-adds a second of the model's own products alone, in the same "
-        f"process. Attention of the decoder: {kernels[0]}; to the levels: {kernels[1]}, all levels "
-        f"{'at once' if DEVICE.type == 'cuda' else 'in turn'}."
-    )
-    header = ("images", "trained/s", "share", "peak GiB", "estimated", "scored/s", "share", "peak GiB")
-    return Table(f"Against the batch, {preset.name} preset", header, rows, note)
+    itself, levels = (attention_kernel(heads, tokens, keys, width, dtype) for keys in (tokens, visible))
+    return f" Attention of the decoder: {itself}; to the levels: {levels}, all levels at once."
 
 
 def _train(preset: Preset, batch: int, half: bool, rounds: int) -> tuple[str, ...]:

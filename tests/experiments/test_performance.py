@@ -4,12 +4,15 @@ from functools import partial
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend
 
+from experiments.performance.__main__ import main
 from experiments.performance.device import attention_kernel
 from experiments.performance.floor import Floor
 from experiments.performance.parts import advances, parts
 from experiments.performance.presets import PLAIN, Preset
 from experiments.performance.sweep import sweep
+from experiments.performance.table import Table
 from experiments.performance.timing import Times, counting, multiply_adds, take_turns
 from experiments.performance.training import RECOMPUTE, training
 
@@ -107,4 +110,31 @@ def test_the_sweep_trains_and_scores_in_each_batch():
     table = sweep(TINY, (1, 2), rounds=1)
     assert [row[0] for row in table.rows] == ["1", "2"]
     assert all(float(row[1]) > 0 and float(row[5]) > 0 for row in table.rows)
-    assert attention_kernel(2, 5, 4, 16, torch.float32) in table.note
+    assert ("Attention of the decoder" in table.note) == torch.cuda.is_available()
+
+
+def test_the_kernel_is_named_as_torch_names_it():
+    assert attention_kernel(2, 5, 4, 16, torch.float32) in SDPBackend.__members__
+
+
+@pytest.mark.parametrize(("option", "wrong"), [("--rounds", "0"), ("--batch", "-1"), ("--batches", "many")])
+def test_impossible_numbers_are_refused_by_name(monkeypatch, capsys, option, wrong):
+    monkeypatch.setattr("sys.argv", ["performance", option, wrong])
+    with pytest.raises(SystemExit):
+        main()
+    assert f"argument {option}: invalid count value: '{wrong}'" in capsys.readouterr().err
+
+
+def test_tables_are_added_below_the_command_that_printed_them(monkeypatch, tmp_path):
+    table = Table("A table", ("", "x"), [("row", "1")])
+    monkeypatch.setattr("experiments.performance.__main__.presets", lambda quick: [TINY])
+    monkeypatch.setattr("experiments.performance.__main__.parts", lambda *_: table)
+    for rounds in ("1", "2"):
+        words = ["--section", "parts", "--rounds", rounds, "--output", str(tmp_path / "tables.md")]
+        monkeypatch.setattr("sys.argv", ["performance", *words])
+        main()
+    parts_of_file = (tmp_path / "tables.md").read_text().split("## `python -m experiments.performance ")
+    assert [part.partition("`")[0] for part in parts_of_file[1:]] == [
+        f"--section parts --rounds {rounds} --output {tmp_path / 'tables.md'}" for rounds in (1, 2)
+    ]
+    assert all("| row | 1 |" in part for part in parts_of_file[1:])

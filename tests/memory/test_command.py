@@ -57,7 +57,9 @@ def test_overrides(run):
     assert changed["saved_mib_per_image"] > plain["saved_mib_per_image"]
     lean = json.loads(run("--json", *options, "--model.init_args.recompute", "decoder"))
     assert lean["saved_mib_per_image"] < changed["saved_mib_per_image"]
-    assert "on a CPU" in run("--trainer.accelerator", "cpu")
+    on_cpu = run("--trainer.accelerator", "cpu")
+    assert "on a CPU" in on_cpu
+    assert "left free, for the process and" in on_cpu
 
 
 def test_nothing_is_allocated(run):

@@ -56,6 +56,8 @@ def measured_peak(folder, model, **trainer):
     [
         ({}, {}),
         ({}, {"accumulate_grad_batches": 2}),
+        ({"recompute": "nothing"}, {}),
+        ({"recompute": "gates"}, {}),
         ({"recompute": "decoder", "optimizer": "adam"}, {"accumulate_grad_batches": 2}),
         ({"gate": "scalar", "memory_slots": 0}, {"precision": "bf16-mixed"}),
     ],

@@ -63,9 +63,14 @@ def test_the_loss_is_that_of_pixels_and_weighted_that_of_features(model, normals
 
 
 @torch.no_grad()
-def test_errors_are_of_hidden_patches_only(model, normals):
+@pytest.mark.parametrize("masks", [{}, {"num_masks": 10, "mask_sampler": "random", "mask_seed": 1}], ids=str)
+def test_errors_are_of_hidden_patches_only(build, normals, masks):
     """The mean over the masks that hide a patch, mask by mask."""
+    model = build(feature_target=random_target(), scorer=FeatureErrorScorer(**masks)).eval()
+    model.network.feature_target.fit(normals.split(5))
     scorer, network = model.scorer, model.network
+    of_patch = scorer.masks.sum(dim=0)
+    assert (of_patch.min() == of_patch.max()) == (not masks)
     target = network.feature_target
     total, count = torch.zeros(12, 24, target.values), torch.zeros(24)
     for visible, hidden in zip(scorer.visible, scorer.hidden, strict=True):
@@ -122,6 +127,18 @@ def test_state_and_export(build, model, normals):
 def test_bad_targets(build, arguments, message):
     with pytest.raises(ValueError, match=message):
         build(feature_target=FeatureTarget(**arguments))
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        ({"num_masks": 1}, "never hidden"),
+        ({"mask_sampler": "regular"}, r"mask_sampler must be one of \['complementary', 'random'\]"),
+    ],
+)
+def test_bad_masks(build, masks, message):
+    with pytest.raises(ValueError, match=message):
+        build(feature_target=random_target(), scorer=FeatureErrorScorer(**masks))
 
 
 def test_a_network_without_features_is_refused(build):

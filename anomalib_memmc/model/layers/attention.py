@@ -184,7 +184,13 @@ class MultiLevelCrossAttention(nn.Module):
 
         Returns:
             Fused tokens (B, N, D).
+
+        Raises:
+            ValueError: If there are not as many levels as gates.
         """
+        if len(levels) != len(self.gate_weight):
+            msg = f"The decoder has gates for {len(self.gate_weight)} encoder levels, got {len(levels)}."
+            raise ValueError(msg)
         query, key_value = self.query(x), self.key_value(levels)
         x = x.to(query.dtype)  # once, not for every level: under autocast layer norms may give float32
         add_up = self._add_up_by_hand if self._trains_on_a_cpu(x) else self._add_up

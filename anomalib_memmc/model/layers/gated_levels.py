@@ -31,6 +31,9 @@ def sum_of_levels(
 ) -> Tensor:
     """Sum of ``alpha_l * C_l`` over the levels (eq. 2 and 3), for training on a CPU.
 
+    The backward pass gives the gradients of all arguments, also of frozen ones. It has no gradient itself, and
+    ``torch.func`` does not know it.
+
     Args:
         x: Decoder tokens S (B, N, D).
         query: Their queries (B, N, D).
@@ -61,8 +64,8 @@ def zeros_to_sum_in(x: Tensor) -> Tensor:
 
 
 def _groups(x: Tensor) -> Iterator[slice]:
-    """Images of a batch (B, N, D), some at a time: as many in each group, but for the last."""
-    size = math.ceil(len(x) / math.ceil(x.numel() / _VALUES))
+    """Images of a batch (B, N, D), some at a time: as many in each group, but for the last; none of an empty batch."""
+    size = math.ceil(len(x) / max(1, math.ceil(x.numel() / _VALUES))) or 1
     return (slice(first, first + size) for first in range(0, len(x), size))
 
 

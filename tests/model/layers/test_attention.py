@@ -137,6 +137,22 @@ def test_gradients_in_bfloat16_are_near_those_in_float32(recompute):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("levels", [0, 2, 4])
+def test_every_level_has_a_gate(training, levels):
+    module = MultiLevelCrossAttention(8, 8, num_heads=2, num_levels=3).train(training)
+    with pytest.raises(ValueError, match=f"gates for 3 encoder levels, got {levels}"):
+        module(torch.rand(2, 5, 8), torch.rand(levels, 2, 4, 8))
+
+
+def test_an_empty_batch_has_no_tokens_and_gradients_of_zero():
+    module = MultiLevelCrossAttention(8, 8, num_heads=2, num_levels=3).train()
+    result = module(torch.rand(0, 5, 8), torch.rand(3, 0, 4, 8))
+    assert result.shape == (0, 5, 8)
+    result.sum().backward()
+    assert all(not parameter.grad.any() for parameter in module.parameters())
+
+
 def test_gates_differ_between_levels_and_matter():
     module = randomise(MultiLevelCrossAttention(8, 12, 2, 3))
     generator = torch.Generator().manual_seed(5)
