@@ -11,7 +11,7 @@ from anomalib_memmc.scoring import MSSSIMMap, SquaredErrorMap
 from experiments.performance.device import DEVICE, name
 from experiments.performance.floor import PREFIX, bfloat16_is_slow, scoring_floor
 from experiments.performance.others import BACKBONE, CORESET, baselines, exports, hugging_face
-from experiments.performance.presets import Preset
+from experiments.performance.presets import PLAIN, Preset
 from experiments.performance.table import Table
 from experiments.performance.timing import Call, multiply_adds, take_turns, without_gradients
 from tests.reference import transcription
@@ -31,7 +31,7 @@ def inference(preset: Preset, rounds: int) -> tuple[Table, dict[str, float]]:
     """
     scorer, images = preset.scorer(error_map=MSSSIMMap()), preset.batch(preset.images)
     model, masks = preset.model(scorer), scorer.num_masks
-    ours, naive = _arithmetic(preset, images[:1])
+    ours, naive, plain_mae, copies = _arithmetic(preset, images[:1])
     floor = scoring_floor(model.network, scorer, images)
     compiled = preset.model(preset.scorer(error_map=MSSSIMMap()), compile=True)
     calls: dict[str, Call] = {**_ways(model, compiled, images, masks), **baselines(images)}
@@ -67,7 +67,8 @@ def inference(preset: Preset, rounds: int) -> tuple[Table, dict[str, float]]:
         f"{len(images)} image(s) of {images.shape[-1]} px and {masks} masks, {name()}, medians of {rounds} rounds and "
         "their range. The floor is of shortest times, and is compared with shortest times. Products at the model's "
         f"sizes run at {rate / 1e9:.1f} G multiply-adds/s at best.\n\nAn image takes "
-        f"{ours / 1e9:.1f} G as we compute it, {naive / 1e9:.1f} G as the equations are printed. Ours reaches "
+        f"{ours / 1e9:.1f} G as we compute it, {naive / 1e9:.1f} G as the equations are printed, {plain_mae / 1e9:.1f} "
+        f"G of a plain MAE by the same scorer, {copies / 1e9:.1f} G of Hugging Face's {masks} copies. Ours reaches "
         f"{reached:.0%} of the floor and {plain.median:.2f} times the transcription's speed. bfloat16: "
         f"{reason or 'in the table'}. PaDiM and PatchCore: {BACKBONE} at the same image size, a memory bank of "
         f"{CORESET:,} patches."
@@ -88,9 +89,16 @@ def _ways(model: MemMCMAEModel, compiled: MemMCMAEModel, images: Tensor, masks: 
     }
 
 
-def _arithmetic(preset: Preset, image: Tensor) -> tuple[int, int]:
-    """Multiply-adds of an image (1, C, H, W): as computed, and as the equations are printed."""
+def _arithmetic(preset: Preset, image: Tensor) -> tuple[int, int, int, int]:
+    """Multiply-adds of an image (1, C, H, W): as computed, as printed, of a plain MAE, of Hugging Face's copies."""
     scorer = preset.scorer(error_map=SquaredErrorMap())  # MS-SSIM blurs by products, which are no part of the network
     model = preset.model(scorer)
     of_mask = multiply_adds(lambda: transcription.reconstruct_one(model, image, scorer.masks[0]))
-    return multiply_adds(lambda: model.score(image)), scorer.num_masks * of_mask
+    plain = preset.model(preset.scorer(error_map=SquaredErrorMap()), **PLAIN)
+    foreign, copies = hugging_face(model), image.repeat(scorer.num_masks, 1, 1, 1)
+    return (
+        multiply_adds(lambda: model.score(image)),
+        scorer.num_masks * of_mask,
+        multiply_adds(lambda: plain.score(image)),
+        multiply_adds(lambda: foreign(copies)),
+    )
