@@ -34,7 +34,7 @@ from experiments.scores import batches_of
 
 NUMBERS = (1, 2, 4, 8, 10, 16)
 SAMPLERS = ("complementary", "random")
-ROUNDS = 15
+ROUNDS = 5
 OWN = "the job's own"
 
 
