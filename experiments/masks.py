@@ -47,7 +47,11 @@ def main() -> None:
     model, datamodule = load_job(options.folder)
     labels, half_a, half_b = halves(datamodule.test_data.samples, options.stratum)
     normals, tested = (batches_of(model, data) for data in (normal_images(datamodule), datamodule.test_data))
-    own = yaml.safe_load(options.scorer.read_text()) if options.scorer else model.model.scorer.config()
+    own = model.model.scorer.config()
+    if options.scorer:  # built first, so that the masks are there also where the file does not name them
+        own = build(yaml.safe_load(options.scorer.read_text()), Scorer).config()
+    if with_masks(own, 1, SAMPLERS[0]) == with_masks(own, 2, SAMPLERS[0]):
+        parser.error("this scorer has no masks: name one that has, with --scorer FILE")
     scorers = {OWN: build(own, Scorer)}
     for sampler in SAMPLERS:
         for number in NUMBERS:
@@ -91,7 +95,7 @@ def features_once() -> Iterator[None]:
     forward, found = FrozenFeatures.forward, {}
 
     def remembered(network: FrozenFeatures, images: torch.Tensor) -> torch.Tensor:
-        key = (*network.layers, network.size, network.grid, digest(images.numpy().tobytes()))
+        key = (network.backbone, *network.layers, network.size, network.grid, digest(images.numpy().tobytes()))
         if key not in found:
             found[key] = forward(network, images)
         return found[key].clone()

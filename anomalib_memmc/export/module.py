@@ -154,8 +154,10 @@ class Exportable:
         kwargs["onnx_kwargs"] = {**(kwargs.get("onnx_kwargs") or {}), "papers": False}
         with _without_empty_folders(Path(export_root) / "weights" / "openvino"):
             path: Path = super().to_openvino(export_root, model_file_name, input_size, **kwargs)  # type: ignore[misc]
-        found = None if quantisation is None else quantisation.found
-        self._finish("openvino", [path, path.with_suffix(".bin")], input_size, found)
+        stored: dict[str, Any] = {"weights": "float16"} if kwargs.get("compression_type") else {}
+        if quantisation is not None:
+            stored = {"int8": quantisation.found}
+        self._finish("openvino", [path, path.with_suffix(".bin")], input_size, stored)
         return path
 
     def _compress_ov_model(self, model: Any, compression_type: Any, datamodule: Any, *args: Any) -> Any:
@@ -175,11 +177,11 @@ class Exportable:
         return describe(self, kind, shapes, size)
 
     def _finish(
-        self, kind: str, files: list[Path], size: tuple[int, int] | None, int8: dict[str, Any] | None = None
+        self, kind: str, files: list[Path], size: tuple[int, int] | None, stored: dict[str, Any] | None = None
     ) -> None:
-        """Write the papers and say where all is."""
+        """Write the papers, with how the weights are stored where it is not in float32, and say where all is."""
         there = [file for file in files if file.is_file()]
-        papers = write_papers(there, self._metadata(kind, size) | ({} if int8 is None else {"int8": int8}))
+        papers = write_papers(there, self._metadata(kind, size) | (stored or {}))
         names = ", ".join(file.name for file in [*there, *papers])
         logger.info("Exported to %s: %s", there[0].parent, names)
 

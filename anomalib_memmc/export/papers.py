@@ -96,7 +96,7 @@ The model resizes images to {height} x {width} itself ({given["resizing"]}).
 
 The score before normalisation is above {_known(threshold["score"])} for an anomalous image. \
 {_promise(threshold)}{_normalised(threshold)}
-{_int8(metadata)}
+{_stored(metadata)}
 ## Made with
 
 {versions}. Scorer: {metadata["scorer"]}. SHA-256 of the weights: {metadata["weights_sha256"]}.
@@ -115,8 +115,10 @@ def _normalised(threshold: dict[str, Any]) -> str:
     )
 
 
-def _int8(metadata: dict[str, Any]) -> str:
-    """What an export of 8 bits lost, or nothing."""
+def _stored(metadata: dict[str, Any]) -> str:
+    """How the weights are stored, and what an export of 8 bits lost; nothing in float32."""
+    if "weights" in metadata:
+        return f"\nWeights are stored in {metadata['weights']}.\n"
     found = metadata.get("int8")
     if found is None:
         return ""

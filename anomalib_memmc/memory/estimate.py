@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from anomalib_memmc.arguments import require_count
 from anomalib_memmc.benchmark.config import class_name, merge
 from anomalib_memmc.benchmark.job import parse
 from anomalib_memmc.instantiation import constructor_errors
@@ -109,6 +110,7 @@ def estimate(config: dict[str, Any]) -> Estimate:
     parser, parsed = parse(merge(config, {"model": {"init_args": LEAN}}))
     with torch.device("meta"), constructor_errors(parser):
         built = parser.instantiate_classes(parsed)
+    require_count("trainer.accumulate_grad_batches", built.trainer.accumulate_grad_batches)
     with FakeTensorMode():
         step = _Step(built.model, str(built.trainer.precision or "32-true"), on_gpu=built.trainer.accelerator != "cpu")
         return step.estimate(built.data.train_batch_size, built.trainer.accumulate_grad_batches)

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.performance.count import count
 from experiments.performance.inference import inference
 from experiments.performance.loader import loader
 from experiments.performance.memory import memory
@@ -63,20 +64,6 @@ def main() -> None:
             file.write("\n".join([command(sys.argv[1:]), *map(str, tables), ""]))
     if options.output and of_floor:
         draw(of_floor, options.output.with_name("performance.png"))
-
-
-def count(text: str) -> int:
-    """A number of rounds or images, at least 1.
-
-    Args:
-        text: As it was given.
-
-    Raises:
-        ValueError: If it is no such number; argparse then names the option.
-    """
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
 
 
 def command(arguments: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from anomalib_memmc.model.layers.attention import MultiLevelCrossAttention
-from experiments.performance.__main__ import count
+from experiments.performance.count import count
 from experiments.performance.timing import take_turns
 from experiments.performance.training import RECOMPUTE
 

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import torch
 
 from anomalib_memmc.model.features import FrozenFeatures
-from experiments.performance.__main__ import count
+from experiments.performance.count import count
 from experiments.performance.timing import take_turns, without_gradients
 
 

@@ -3,6 +3,7 @@
 import copy
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -89,16 +90,26 @@ def _ways(model: MemMCMAEModel, compiled: MemMCMAEModel, images: Tensor, masks: 
     }
 
 
+def multiply_adds_of_scoring(preset: Preset, **changes: Any) -> int:
+    """Multiply-adds of the network in scoring an image; MS-SSIM blurs by products too, which are no part of it.
+
+    Args:
+        preset: The model.
+        changes: Arguments that override the preset's.
+    """
+    model, image = preset.model(preset.scorer(error_map=SquaredErrorMap()), **changes), preset.batch(1)
+    return multiply_adds(lambda: model.score(image))
+
+
 def _arithmetic(preset: Preset, image: Tensor) -> tuple[int, int, int, int]:
     """Multiply-adds of an image (1, C, H, W): as computed, as printed, of a plain MAE, of Hugging Face's copies."""
-    scorer = preset.scorer(error_map=SquaredErrorMap())  # MS-SSIM blurs by products, which are no part of the network
+    scorer = preset.scorer()
     model = preset.model(scorer)
     of_mask = multiply_adds(lambda: transcription.reconstruct_one(model, image, scorer.masks[0]))
-    plain = preset.model(preset.scorer(error_map=SquaredErrorMap()), **PLAIN)
     foreign, copies = hugging_face(model), image.repeat(scorer.num_masks, 1, 1, 1)
     return (
-        multiply_adds(lambda: model.score(image)),
+        multiply_adds_of_scoring(preset),
         scorer.num_masks * of_mask,
-        multiply_adds(lambda: plain.score(image)),
+        multiply_adds_of_scoring(preset, **PLAIN),
         multiply_adds(lambda: foreign(copies)),
     )

@@ -17,9 +17,10 @@ from experiments.performance.device import (
     peak_since,
 )
 from experiments.performance.floor import Floor, bfloat16_is_slow
+from experiments.performance.inference import multiply_adds_of_scoring
 from experiments.performance.presets import Preset
 from experiments.performance.table import Table
-from experiments.performance.timing import Call, multiply_adds, take_turns
+from experiments.performance.timing import Call, take_turns
 from experiments.performance.training import estimated_gib, multiply_adds_of_a_loss, step
 
 
@@ -28,7 +29,7 @@ def sweep(preset: Preset, batches: Sequence[int], rounds: int) -> Table:
 
     Args:
         preset: The model.
-        batches: Images of the batches; those that do not fit are left out, with a row that says so.
+        batches: Images of the batches; of those that do not fit on a GPU the first has a row that says so.
         rounds: Rounds that count.
 
     Returns:
@@ -91,7 +92,7 @@ def _score(preset: Preset, batch: int, half: bool, rounds: int) -> tuple[str, ..
         seconds, rate = _timed(model.network, scorer, call, batch * scorer.num_masks, half, rounds)
     except torch.OutOfMemoryError:
         return "out of memory", "", ""
-    arithmetic = multiply_adds(lambda: model.score(images[:1]))
+    arithmetic = multiply_adds_of_scoring(preset)
     return f"{batch / seconds:.1f}", f"{arithmetic * batch / seconds / rate:.0%}", f"{peak:.2f}"
 
 

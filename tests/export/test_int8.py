@@ -77,6 +77,16 @@ def is_small(node):
     return node.get_type_name() == "FakeQuantize" or node.get_element_type().size == 1
 
 
+def test_float16_is_named_and_halves_the_file(grey, root, tmp_path):
+    model, _ = grey
+    path = model.to_openvino(tmp_path, compression_type=CompressionType.FP16)
+    assert json.loads((path.parent / "metadata.json").read_text())["weights"] == "float16"
+    assert "Weights are stored in float16." in (path.parent / "README.md").read_text()
+    whole = root / "results/weights/openvino"
+    assert path.with_suffix(".bin").stat().st_size < 0.6 * (whole / "model.bin").stat().st_size
+    assert "weights" not in json.loads((whole / "metadata.json").read_text())
+
+
 def test_what_loses_is_refused_and_nothing_is_left(grey, data, tmp_path, monkeypatch):
     model, _ = grey
     monkeypatch.setattr(int8, "MAX_LOSS", -1.0)

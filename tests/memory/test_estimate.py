@@ -146,6 +146,7 @@ def test_features_as_a_target_are_counted():
     ("wrong", "message"),
     [
         ({"model": {"class_path": "anomalib.models.Padim"}}, "MemMCMAE"),
+        ({"trainer": {"accumulate_grad_batches": 0}}, "accumulate_grad_batches"),
         ({"trainer": {"precision": "transformer-engine"}}, "precision must be one of"),
         (
             {"model": {"class_path": "anomalib_memmc.MemMCMAE", "init_args": {**TINY_MEMMC, "encoder_heads": 3}}},

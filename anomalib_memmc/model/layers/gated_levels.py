@@ -189,9 +189,11 @@ class _SumOfLevels(torch.autograd.Function):
         x, query, key_value, *saved = ctx.saved_tensors
         parameters, kept = saved[:4], iter(saved[4:])
         of_query, of_key_value = torch.empty_like(query), torch.empty_like(key_value)
-        of_x, *of_parameters = (torch.zeros_like(value) for value in (x, *parameters))
-        of_fused = of_fused.to(x.dtype)
+        of_x, of_fused = torch.zeros_like(x), of_fused.to(x.dtype)
+        totals = [zeros_to_sum_in(value) for value in parameters]
+        whole = x.dtype == totals[0].dtype  # else the sum over the groups would be as coarse as a group's
         for images in _groups(x):
+            of_parameters = totals if whole else [torch.zeros_like(value) for value in parameters]
             gates, of_gates = _Gates(x[images], parameters), _Gates(of_x[images], of_parameters)
             attention = _Attention(query[images], key_value.shape[2], ctx.num_heads)
             of_scaled = torch.zeros_like(attention.query)
@@ -206,4 +208,7 @@ class _SumOfLevels(torch.autograd.Function):
                 of_attended = gates.backward(of_sum, context, gate, attended, level, of_gates)
                 attention.backward(weights, of_attended.view_as(attended), of_key_value[level, images], of_scaled)
             attention.write_of_query(of_scaled, of_query[images])
+            if not whole:
+                torch._foreach_add_(totals, of_parameters)
+        of_parameters = [total.to(x.dtype) for total in totals]
         return of_x, of_query, of_key_value, *of_parameters, None, None

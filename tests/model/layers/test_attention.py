@@ -136,7 +136,24 @@ def test_gradients_in_bfloat16_are_near_those_in_float32(recompute):
         assert (own - reference).norm() < 0.05 * reference.norm()
 
 
-@torch.no_grad()
+def test_gradients_in_bfloat16_are_no_coarser_for_many_groups(monkeypatch):
+    module = randomise(MultiLevelCrossAttention(32, 24, 2, 3)).train()
+    generator = torch.Generator().manual_seed(6)
+    x, levels = (torch.randn(*shape, generator=generator) for shape in ((64, 9, 32), (3, 64, 4, 24)))
+
+    def gradients():
+        return torch.autograd.grad(module(x, levels).float().square().sum(), module.parameters())
+
+    exact, errors = gradients(), []
+    for images in (64, 1):
+        monkeypatch.setattr("anomalib_memmc.model.layers.gated_levels._VALUES", images * 9 * 32)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = gradients()
+        errors.append([float((own - of).norm() / of.norm()) for own, of in zip(rounded, exact, strict=True)])
+    for one_group, many_groups in zip(*errors, strict=True):
+        assert many_groups < 1.2 * one_group
+
+
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("levels", [0, 2, 4])
 def test_every_level_has_a_gate(training, levels):
@@ -153,6 +170,7 @@ def test_an_empty_batch_has_no_tokens_and_gradients_of_zero():
     assert all(not parameter.grad.any() for parameter in module.parameters())
 
 
+@torch.no_grad()
 def test_gates_differ_between_levels_and_matter():
     module = randomise(MultiLevelCrossAttention(8, 12, 2, 3))
     generator = torch.Generator().manual_seed(5)
