@@ -15,18 +15,22 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
 def add_effort(parser: argparse.ArgumentParser) -> None:
     """Add what changes no score, only time and memory: ``--batch-size``, ``--workers`` and ``--device``."""
     workers = max(1, min(_MOST_WORKERS, (os.cpu_count() or 1) - 1))
-    parser.add_argument("--batch-size", type=_number_from(1), default=32, help="images scored at once (default: 32)")
+    parser.add_argument("--batch-size", type=number_from(1), default=32, help="images scored at once (default: 32)")
     parser.add_argument(
         "--workers",
-        type=_number_from(0),
+        type=number_from(0),
         default=workers,
         help=f"processes that read images beside the scoring (default: {workers})",
     )
     parser.add_argument("--device", help="where to score, such as cpu (default: a GPU where there is one)")
 
 
-def _number_from(least: int) -> "type[int]":
-    """A type of argparse: whole numbers that are not smaller."""
+def number_from(least: int) -> "type[int]":
+    """A type of argparse: whole numbers that are not smaller.
+
+    Args:
+        least: The smallest.
+    """
 
     def number(text: str) -> int:
         value = int(text)

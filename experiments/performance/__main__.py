@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.performance.count import count
+from anomalib_memmc.detection.options import number_from
 from experiments.performance.inference import inference
 from experiments.performance.loader import loader
 from experiments.performance.memory import memory
@@ -78,10 +78,12 @@ def command(arguments: Sequence[str]) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m experiments.performance", description=str(__doc__).splitlines()[0])
     parser.add_argument("--section", nargs="+", choices=SECTIONS, default=SECTIONS)
-    parser.add_argument("--rounds", type=count, help="rounds that count: 3, or 1 with --quick; a step takes one less")
-    parser.add_argument("--batch", type=count, default=32, help="images of a training step")
+    parser.add_argument(
+        "--rounds", type=number_from(1), help="rounds that count: 3, or 1 with --quick; a step takes one less"
+    )
+    parser.add_argument("--batch", type=number_from(1), default=32, help="images of a training step")
     parser.add_argument("--recompute", nargs="+", choices=RECOMPUTE, default=RECOMPUTE, help="rows of a training step")
-    parser.add_argument("--batches", type=count, nargs="+", default=(1, 4, 16), help="batches of the sweep")
+    parser.add_argument("--batches", type=number_from(1), nargs="+", default=(1, 4, 16), help="batches of the sweep")
     parser.add_argument("--quick", action="store_true", help="the CPU preset only")
     parser.add_argument("--output", type=Path, help="Markdown file the tables are added to; the picture is beside it")
     return parser.parse_args()

@@ -13,8 +13,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from anomalib_memmc.detection.options import number_from
 from anomalib_memmc.model.layers.attention import MultiLevelCrossAttention
-from experiments.performance.count import count
 from experiments.performance.timing import take_turns
 from experiments.performance.training import RECOMPUTE
 
@@ -23,8 +23,8 @@ DIM, ENCODER_DIM, HEADS, LEVELS, TOKENS, VISIBLE = 512, 768, 16, 12, 197, 49  # 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=count, default=8)
-    parser.add_argument("--rounds", type=count, default=7)
+    parser.add_argument("--batch", type=number_from(1), default=8)
+    parser.add_argument("--rounds", type=number_from(1), default=7)
     options = parser.parse_args()
     torch.manual_seed(0)
     module = MultiLevelCrossAttention(DIM, ENCODER_DIM, HEADS, LEVELS).train()

@@ -10,16 +10,16 @@ from unittest.mock import patch
 
 import torch
 
+from anomalib_memmc.detection.options import number_from
 from anomalib_memmc.model.features import FrozenFeatures
-from experiments.performance.count import count
 from experiments.performance.timing import take_turns, without_gradients
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=count, default=384, help="side of the images in pixels")
-    parser.add_argument("--images", type=count, default=16)
-    parser.add_argument("--rounds", type=count, default=7)
+    parser.add_argument("--size", type=number_from(1), default=384, help="side of the images in pixels")
+    parser.add_argument("--images", type=number_from(1), default=16)
+    parser.add_argument("--rounds", type=number_from(1), default=7)
     options = parser.parse_args()
     size = (options.size, options.size)
     network = FrozenFeatures("tf_efficientnet_lite0", ["blocks.6"], size, pre_trained=False).eval()

@@ -117,12 +117,19 @@ def test_the_kernel_is_named_as_torch_names_it():
     assert attention_kernel(2, 5, 4, 16, torch.float32) in SDPBackend.__members__
 
 
-@pytest.mark.parametrize(("option", "wrong"), [("--rounds", "0"), ("--batch", "-1"), ("--batches", "many")])
-def test_impossible_numbers_are_refused_by_name(monkeypatch, capsys, option, wrong):
+@pytest.mark.parametrize(
+    ("option", "wrong", "message"),
+    [
+        ("--rounds", "0", "must be at least 1"),
+        ("--batch", "-1", "must be at least 1"),
+        ("--batches", "many", "invalid number value: 'many'"),
+    ],
+)
+def test_impossible_numbers_are_refused_by_name(monkeypatch, capsys, option, wrong, message):
     monkeypatch.setattr("sys.argv", ["performance", option, wrong])
     with pytest.raises(SystemExit):
         main()
-    assert f"argument {option}: invalid count value: '{wrong}'" in capsys.readouterr().err
+    assert f"argument {option}: {message}" in capsys.readouterr().err
 
 
 def test_tables_are_added_below_the_command_that_printed_them(monkeypatch, tmp_path):
