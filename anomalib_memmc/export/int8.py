@@ -14,6 +14,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
+from anomalib_memmc.export.quiet import only_errors
+
 logger = logging.getLogger(__name__)
 
 MAX_LOSS = 0.005
@@ -118,7 +120,6 @@ class Quantisation:
         """
         import nncf  # noqa: PLC0415  (optional)
 
-        nncf.set_log_level(logging.ERROR)  # it would name every node that is not quantised
         logger.info("Comparing the export with its float32 twin on %d test images of %s.", len(self.labels), self.name)
         full = self._scores(model)
         scope = nncf.IgnoredScope(patterns=[_NOT_THE_NETWORK], validate=False)
@@ -126,7 +127,8 @@ class Quantisation:
         chosen = np.linspace(0, len(self.normal) - 1, count).round().astype(int)
         images = nncf.Dataset(chosen, lambda index: self._image(self.normal[index]))
         transformer = nncf.ModelType.TRANSFORMER
-        small = nncf.quantize(model, images, subset_size=count, model_type=transformer, ignored_scope=scope)
+        with only_errors("nncf"):  # it would name every node that is not quantised
+            small = nncf.quantize(model, images, subset_size=count, model_type=transformer, ignored_scope=scope)
         self.found = {
             "type": CompressionType.INT8_PTQ.value,
             "nncf": version("nncf"),

@@ -16,6 +16,7 @@ from anomalib_memmc.export.input_check import fits, refuse, without_misfits
 from anomalib_memmc.export.int8 import Quantisation, name_nodes
 from anomalib_memmc.export.metadata import describe
 from anomalib_memmc.export.papers import add_to_onnx, write_papers
+from anomalib_memmc.export.quiet import only_errors
 from anomalib_memmc.extras import Extra, missing_extra
 from anomalib_memmc.model.tissue import post_process
 
@@ -109,7 +110,7 @@ class Exportable:
         if 1 in self.input_channels and not kwargs.keys() & {"dynamic_axes", "dynamic_shapes"}:
             free = _AXES if input_size is None else {axis: _AXES[axis] for axis in (0, 1)}
             kwargs["dynamic_axes"] = {"input": free}
-        with _quietly():
+        with only_errors(*_NOISY):
             path: Path = super().to_onnx(  # type: ignore[misc]
                 export_root, model_file_name, input_size, **{"opset_version": OPSET, "verbose": False, **kwargs}
             )
@@ -203,17 +204,3 @@ def _without_empty_folders(folder: Path) -> Iterator[None]:
             with suppress(OSError):  # it is not empty, or was never made
                 each.rmdir()
         raise
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Leave out what the packages behind PyTorch's exporter say of their work; their errors are shown."""
-    loggers = [logging.getLogger(name) for name in _NOISY]
-    levels = [each.level for each in loggers]
-    for each in loggers:
-        each.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for each, level in zip(loggers, levels, strict=True):
-            each.setLevel(level)

@@ -1,6 +1,7 @@
 """Exports of 8 bits: made of normal training images, compared on the test part, and refused where they lose."""
 
 import json
+import logging
 from types import SimpleNamespace
 
 import numpy as np
@@ -31,9 +32,33 @@ def score(folder, images):
     return np.array([compiled(image[None].numpy())["pred_score"][0] for image in images])
 
 
+class Listener(logging.Handler):
+    """A handler of a program's own, that keeps what it is told."""
+
+    def __init__(self):
+        super().__init__()
+        self.heard = []
+
+    def emit(self, record):
+        self.heard.append((record.name, record.levelno))
+
+
 @pytest.fixture(scope="module")
-def command(grey, data, tmp_path_factory):
+def listener():
+    """Told of all that the root's logger and nncf's, which does not pass it on, are told of."""
+    loggers = [logging.getLogger(), logging.getLogger("nncf")]
+    listener = Listener()
+    for each in loggers:
+        each.addHandler(listener)
+    yield listener
+    for each in loggers:
+        each.removeHandler(listener)
+
+
+@pytest.fixture(scope="module")
+def command(grey, data, listener, tmp_path_factory):
     """Folder of an export of 8 bits, by the command."""
+    del listener
     _, checkpoint = grey
     root = tmp_path_factory.mktemp("int8")
     words = ["--model", "MemMCMAE", "--export_type", "openvino", "--ckpt_path", checkpoint, "--data", "Phantom"]
@@ -59,6 +84,16 @@ def test_the_papers_say_what_8_bits_lost(command, root, data):
     assert written["calibration_images"] == len(data.normal_data)
     assert "| image AUROC | " in (command / "README.md").read_text()
     assert "8 bits" not in (root / "results/weights/openvino/README.md").read_text()
+
+
+def test_the_programs_own_handlers_stay_as_they_were(command, listener):
+    """nncf's own way to be quiet sets the level of every handler that its logger has, whomever it belongs to."""
+    del command
+    assert not [level for name, level in listener.heard if name.startswith("nncf") and level < logging.ERROR]
+    listener.heard.clear()
+    logging.getLogger("anomalib_memmc.callbacks").warning("after the export")
+    logging.getLogger("nncf").warning("after the export")
+    assert listener.heard == [("anomalib_memmc.callbacks", logging.WARNING), ("nncf", logging.WARNING)]
 
 
 def test_only_the_network_is_quantised(command):
